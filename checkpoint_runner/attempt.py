@@ -1,0 +1,221 @@
+"""The life of one attempt: from the claim to letting go."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from typing import Any
+
+from checkpoint_runner import events
+from checkpoint_runner.checkpoint import Checkpoint
+from checkpoint_runner.codec import encode
+from checkpoint_runner.control import Control
+from checkpoint_runner.errors import NotPossibleNow, RedisTrouble, RedisUnavailable, UnstorableValue
+from checkpoint_runner.interruptions import Interrupted, Interruption, PauseWanted, Reason
+from checkpoint_runner.journal import Journal
+from checkpoint_runner.lease import GONE, STOPS, Lease, MemoryLease, RedisLease
+from checkpoint_runner.loops import Course
+from checkpoint_runner.pulse import Chore, Pulse, Rhythm
+from checkpoint_runner.records import Record
+from checkpoint_runner.specs import TaskSpec
+from checkpoint_runner.state import State
+from checkpoint_runner.store import Claim
+
+CAREFUL_FOR = 2.0
+"""After a crash every item is saved for this many `save_every`, so that a deadly item becomes known."""
+
+IDLE_ATTEMPTS = 3
+"""Interruptions in a row without a finished item after which a person is told."""
+
+TRACEBACK_LENGTH = 8000
+"""Characters kept of a traceback."""
+
+
+class Attempt:
+    """One process's try at running a job."""
+
+    def __init__(self, task: TaskSpec, lease: Lease, record: Record | None, *, kept_steps: bool) -> None:
+        self.task = task
+        self.lease = lease
+        self.control = Control()
+        self.journal = Journal(lease, task.version, record)
+        state = State(task.signature.state, record.state if record else None)
+        self.course = Course(self.journal, state, self.control, self.attend)
+        self.checkpoint: Checkpoint[Any] = Checkpoint(
+            self.course, lease, resumed=record is not None, kept_steps=kept_steps, heed=self.heed
+        )
+        self._careful_until = 0.0
+
+    def stop(self, interruption: Interruption) -> None:
+        """Ask the task to stop at its next safe place. Any thread may call it."""
+        if self.control.request(interruption):
+            events.emit(
+                events.StopRequested(*self._who(), reason=interruption.reason, seconds_left=interruption.seconds_left)
+            )
+
+    def heed(self, answer: str) -> None:
+        """Act on what the server says of the job whenever it is asked something."""
+        if answer in STOPS:
+            self.stop(Interruption(Reason(answer)))
+        elif answer in GONE:
+            self.stop(Interruption(Reason.LEASE_LOST))
+        else:
+            self.control.withdraw(Reason.PAUSE)
+
+    def attend(self) -> None:
+        """A safe place at which the flag is up: stop if asked, save, and be sure of the lease."""
+        self.control.raised = time.monotonic() < self._careful_until
+        self.control.throw_if_stopping()
+        self._save()
+        self._hold_while_unsure()
+        self.control.throw_if_stopping()
+
+    def run(self, arguments: tuple[tuple[Any, ...], dict[str, Any]], pulse: Pulse | None, careful: float) -> str:
+        """Call the task and let go of the job; return its new status, or "lost"."""
+        began = time.monotonic()
+        if careful:
+            self._careful_until = began + careful
+            self.control.raised = True
+        if pulse is not None:
+            pulse.start()
+        try:
+            how, details, reason = self._call(arguments)
+            status = "lost" if how is None else self._let_go(how, *details)
+        finally:
+            if pulse is not None:
+                pulse.stop()
+        events.emit(
+            events.AttemptEnded(
+                *self._who(),
+                status=status,
+                reason=reason,
+                position=self.journal.position(),
+                seconds=time.monotonic() - began,
+            )
+        )
+        return status
+
+    def _call(
+        self, arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    ) -> tuple[str | None, tuple[str | bytes | int, ...], str]:
+        """Call the task; return how to let go of the job, the details that takes, and the reason for people."""
+        positional, named = arguments
+        try:
+            result = self.task.function(self.checkpoint, *positional, **named)
+            if self.control.thrown:
+                events.emit(events.InterruptionSwallowed(*self._who()))
+                self.control.throw_if_stopping()
+            self.course.publish_end()
+            return "finish", (self.task.signature.result.encode(result, "the result"),), ""
+        except Interrupted as stop:
+            reason = stop.interruption.reason
+            if reason is Reason.LEASE_LOST:
+                return None, (), reason
+            return "interrupt", (reason, 1), reason
+        except PauseWanted as wanted:
+            return "pause", (wanted.reason,), wanted.reason
+        except BaseException as error:
+            return "fail", (failure(error),), f"{type(error).__name__}: {error}"
+
+    def _let_go(self, how: str, *details: str | bytes | int) -> str:
+        """Send the last word until it is answered, or until the process must be gone."""
+        while True:
+            try:
+                return self.journal.let_go(how, *details, until=time.monotonic() + 1.0)
+            except RedisUnavailable as error:
+                events.emit(events.SaveFailed(*self._who(), error=str(error)))
+                interruption = self.control.interruption
+                if interruption is not None and interruption.seconds_left <= 0.0:
+                    return "unknown"
+
+    def let_go_by_force(self) -> None:
+        """The grace is over and the task did not stop: let go for it, and end the process."""
+        interruption = self.control.interruption
+        until = interruption.deadline if interruption and interruption.deadline else time.monotonic()
+        try:
+            self.journal.let_go("interrupt", Reason.SHUTDOWN, 1, until=until)
+        except RedisTrouble as error:
+            events.emit(events.SaveFailed(*self._who(), error=str(error)))
+        finally:
+            os._exit(0)
+
+    def _save(self) -> None:
+        began = time.monotonic()
+        try:
+            answer = self.journal.save()
+        except RedisTrouble as error:
+            events.emit(events.SaveFailed(*self._who(), error=str(error)))
+            return
+        if answer is not None:
+            self.heed(answer)
+            events.emit(
+                events.CheckpointSaved(*self._who(), position=self.journal.position(), seconds=time.monotonic() - began)
+            )
+
+    def _hold_while_unsure(self) -> None:
+        """Begin no item while the lease may be somebody else's: wait until the server has answered."""
+        while self.lease.unanswered and self.control.interruption is None:
+            try:
+                self.heed(self.lease.renew())
+            except RedisTrouble as error:
+                events.emit(events.SaveFailed(*self._who(), error=str(error)))
+                time.sleep(0.2)
+
+    def _who(self) -> tuple[str, str, int]:
+        return self.lease.job_id, self.task.name, self.lease.attempt
+
+
+def run_claimed(
+    task: TaskSpec,
+    lease: RedisLease,
+    claim: Claim,
+    attempt: Attempt,
+    *,
+    renew_every: float,
+    grace: float,
+    chores: tuple[Chore, ...] = (),
+    is_horse: bool,
+) -> str:
+    """Run an attempt that was claimed in Redis; return the job's new status, or "lost"."""
+    who = lease.job_id, task.name, lease.attempt
+    events.emit(events.AttemptBegan(*who, position=attempt.journal.position()))
+    if claim.idle_streak >= IDLE_ATTEMPTS:
+        events.emit(
+            events.ItemOutlastsGrace(*who, position=attempt.journal.position(), times=claim.idle_streak, grace=grace)
+        )
+    pulse = Pulse(
+        lease,
+        attempt.journal,
+        attempt.control,
+        Rhythm(task.save_every, renew_every),
+        heed=attempt.heed,
+        chores=chores,
+        last_resort=attempt.let_go_by_force if is_horse else None,
+    )
+    careful = CAREFUL_FOR * max(task.save_every, 0.1) if claim.crash_streak else 0.0
+    try:
+        arguments = task.signature.decode(claim.arguments)
+    except UnstorableValue as error:
+        return attempt.journal.let_go("pause", f"The arguments do not fit: {error}", until=time.monotonic() + grace)
+    return attempt.run(arguments, pulse, careful)
+
+
+def call_directly(task: TaskSpec, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Run a task here and now, in memory; return its result or raise what it raised.
+
+    Raises NotPossibleNow where the task asks for a person.
+    """
+    attempt = Attempt(task, MemoryLease(), None, kept_steps=False)
+    try:
+        result = task.function(attempt.checkpoint, *positional, **named)
+    except PauseWanted as wanted:
+        raise NotPossibleNow(f"The task asked for a person: {wanted.reason}", "paused") from None
+    task.signature.result.encode(result, "the result")
+    return result
+
+
+def failure(error: BaseException) -> bytes:
+    """Return an exception as it is kept in the job: type, message and the end of the traceback."""
+    text = "".join(traceback.format_exception(error))
+    return encode({"type": type(error).__name__, "message": str(error), "traceback": text[-TRACEBACK_LENGTH:]})

@@ -1,0 +1,119 @@
+"""Values to JSON and back, without a silent change.
+
+Plain JSON values (None, bool, int, finite float, str, list, dict with str keys) come back as they
+went in. Every other type that msgspec knows (datetime, Decimal, UUID, bytes, tuple, set, dataclass,
+struct, enum) comes back where the task annotates it. Anything else is refused with its path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from checkpoint_runner.errors import UnstorableValue
+
+_SCALARS = frozenset({type(None), bool, int, str})
+_ADVICE = {
+    "tuple": "a list, or annotate the type",
+    "set": "a sorted list, or annotate the type",
+    "frozenset": "a sorted list, or annotate the type",
+    "bytes": "text, or annotate the type",
+    "datetime": "value.isoformat(), or annotate the type",
+    "date": "value.isoformat(), or annotate the type",
+    "Decimal": "str(value), or annotate the type",
+    "UUID": "str(value), or annotate the type",
+    "PosixPath": "str(path)",
+    "defaultdict": "dict(value)",
+    "Counter": "dict(value)",
+    "OrderedDict": "dict(value)",
+}
+
+encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+
+
+def require_plain(value: Any, path: str) -> None:
+    """Raise UnstorableValue, with the path, where JSON would change `value` or can't hold it."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return
+    if kind is float:
+        if not math.isfinite(value):
+            raise UnstorableValue(f"{path} is {value!r}; expected a finite number (JSON has no {value!r}).")
+    elif kind is list:
+        for index, item in enumerate(value):
+            require_plain(item, f"{path}[{index}]")
+    elif kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise UnstorableValue(
+                    f"{path} has the key {_short(key)} of type {kind_name(type(key))}; expected str keys. Write str(key)."
+                )
+            require_plain(item, f"{path}.{key}")
+    else:
+        advice = _ADVICE.get(
+            kind.__name__, "the plain values that it is made of, or annotate a type that msgspec knows"
+        )
+        raise UnstorableValue(
+            f"{path} is of type {kind_name(kind)}, which would not come back from JSON as it went in. Write {advice}."
+        )
+
+
+def is_plain(annotation: Any) -> bool:
+    """Say whether values of that annotation are stored by the rule for plain values."""
+    return annotation in (None, Any, dict, list, dict[str, Any], list[Any]) or annotation is object
+
+
+class Typed:
+    """Encodes and decodes values of one annotated type."""
+
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
+        self.plain = is_plain(annotation)
+        try:
+            self._decoder = msgspec.json.Decoder(Any if self.plain else annotation)
+        except TypeError as error:
+            raise UnstorableValue(f"The annotation {_short(annotation)} can't be stored: {error}.") from None
+
+    def encode(self, value: Any, path: str) -> bytes:
+        """Return `value` as JSON, and be sure that it comes back the same.
+
+        Raises UnstorableValue.
+        """
+        if self.plain:
+            require_plain(value, path)
+        encoded = self.encode_unchecked(value, path)
+        if not self.plain and (back := self.decode(encoded, path)) != value:
+            raise UnstorableValue(
+                f"{path} is {_short(value)}, but as {_short(self.annotation)} it would come back as {_short(back)}."
+            )
+        return encoded
+
+    def encode_unchecked(self, value: Any, path: str) -> bytes:
+        """Return `value` as JSON, trusting that it comes back the same."""
+        try:
+            return encode(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            if self.plain:
+                require_plain(value, path)  # it knows the path and has better advice
+            raise UnstorableValue(f"{path} is {_short(value)}, which can't be stored: {error}.") from None
+
+    def decode(self, encoded: bytes | msgspec.Raw, path: str) -> Any:
+        """Return the value. Raises UnstorableValue where the JSON does not fit the annotation."""
+        try:
+            return self._decoder.decode(encoded)
+        except (msgspec.DecodeError, RecursionError) as error:
+            expected = kind_name(self.annotation) if isinstance(self.annotation, type) else str(self.annotation)
+            raise UnstorableValue(f"{path} does not fit {expected}: {error}.") from None
+
+
+def kind_name(kind: type) -> str:
+    """Return a type's name as people write it."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

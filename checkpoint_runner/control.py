@@ -1,0 +1,42 @@
+"""The one flag that the hot path tests, and the request to stop behind it."""
+
+from __future__ import annotations
+
+from checkpoint_runner.interruptions import Interrupted, Interruption, Reason
+
+_URGENCY = (Reason.PAUSE, Reason.CANCEL, Reason.SHUTDOWN, Reason.LEASE_LOST)
+
+
+class Control:
+    """Tells an attempt that the next safe place has something to do. Any thread may call it."""
+
+    __slots__ = ("interruption", "raised", "thrown")
+
+    def __init__(self) -> None:
+        self.raised = False
+        self.interruption: Interruption | None = None
+        self.thrown = False
+
+    def request(self, interruption: Interruption) -> bool:
+        """Ask the attempt to stop; a more pressing request takes the place of an earlier one.
+
+        Return whether this one did. What becomes of the job is decided by its hash in Redis, not by
+        which request came first.
+        """
+        present = self.interruption
+        if present is not None and _URGENCY.index(present.reason) >= _URGENCY.index(interruption.reason):
+            return False
+        self.interruption = interruption
+        self.raised = True
+        return True
+
+    def withdraw(self, reason: Reason) -> None:
+        """Take a request back that no safe place has honoured yet."""
+        if self.interruption is not None and self.interruption.reason is reason and not self.thrown:
+            self.interruption = None
+
+    def throw_if_stopping(self) -> None:
+        """Raise Interrupted where the attempt was asked to stop; again at every safe place after that."""
+        if self.interruption is not None:
+            self.raised = self.thrown = True
+            raise Interrupted(self.interruption)

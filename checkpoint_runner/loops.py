@@ -1,0 +1,256 @@
+"""Where a task is in its code, and the loops that take it on.
+
+A body is a stretch of code in which loops and steps follow each other: the task's own, or one item
+of a loop. A loop is known by its name in its body; the path of (name, cursor) is the position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from checkpoint_runner.control import Control
+from checkpoint_runner.errors import WrongUse
+from checkpoint_runner.interruptions import PauseWanted
+from checkpoint_runner.journal import Extras, Journal, Place
+from checkpoint_runner.records import Level, Position
+from checkpoint_runner.sources import Counted, Source
+from checkpoint_runner.state import State
+
+
+Manual = tuple[int | None, int | None, str | None]
+"""Progress that the task set by hand: done, total, message."""
+
+_NO_PROGRESS: Manual = (None, None, None)
+
+
+class Body:
+    """One body of code, as far as this attempt has come in it.
+
+    `outer` is the position around it (None until something needs it), `resume` what the stored
+    record says of this body and the ones inside it, until the open loop is taken up again.
+    """
+
+    __slots__ = ("done", "left", "outer", "resume", "seen", "steps")
+
+    def __init__(self, outer: Position | None, resume: Position = ()) -> None:
+        self.outer = outer
+        self.resume = resume if resume and resume[0].loop is not None else ()
+        self.done: tuple[str, ...] = resume[0].done if resume else ()
+        self.left: Loop | None = None
+        self.seen: set[tuple[str, str]] = set()
+        self.steps: list[str] = []
+
+
+class Loop:
+    """One open loop."""
+
+    __slots__ = ("body", "count", "cursor", "item", "name", "place")
+
+    def __init__(self, name: str, body: Body, place: Place, level: Level, item: Body) -> None:
+        self.name = name
+        self.body = body
+        self.place = place
+        self.count = level.count
+        self.cursor = level.cursor
+        self.item = item
+
+
+class Course:
+    """Follows one attempt through its task and publishes what is finished.
+
+    `live` says that the end of an item needs more than its position: state was read, progress was
+    set by hand, or the item had loops or steps of its own.
+    """
+
+    def __init__(self, journal: Journal, state: State, control: Control, attend: Callable[[], None]) -> None:
+        self.journal = journal
+        self.state = state
+        self.control = control
+        self.attend = attend
+        place, count, cursor, _ = journal.newest
+        self.body = self._top = Body((), place.position(count, cursor))
+        self.live = False
+        extras = journal.newest[3]
+        self.manual: Manual = (extras.done, extras.total, extras.message)
+
+    @property
+    def at_top(self) -> bool:
+        """Whether the task is in its own body, not in an item."""
+        return self.body is self._top
+
+    def walk(self, source: Source[Any] | Counted[Any], loop: Loop) -> Iterator[Any]:
+        """Yield the items that are not finished yet. This is the hot path: two flags per item."""
+        return self._walk_counted(source, loop) if isinstance(source, Counted) else self._walk(source, loop)
+
+    def _walk_counted(self, source: Counted[Any], loop: Loop) -> Iterator[Any]:
+        journal, control, place, count = self.journal, self.control, loop.place, loop.count
+        extras = journal.newest[3]
+        try:
+            for item in source.after(count):
+                if control.raised:  # looked at when there is an item to do: the end of the source ends the job
+                    self.attend()
+                yield item
+                count += 1
+                if self.live:
+                    extras = self._finish_item(loop, count, count)
+                else:
+                    journal.newest = (place, count, count, extras)
+        except GeneratorExit:
+            self._leave(loop)
+            raise
+        self._close(loop, count)
+
+    def _walk(self, source: Source[Any], loop: Loop) -> Iterator[Any]:
+        journal, control, place, count = self.journal, self.control, loop.place, loop.count
+        extras = journal.newest[3]
+        items = source.after(loop.cursor)
+        try:
+            for cursor, item in items:
+                if control.raised:
+                    self.attend()
+                yield item
+                count += 1
+                if self.live:
+                    extras = self._finish_item(loop, count, cursor)
+                else:
+                    journal.newest = (place, count, cursor, extras)
+        except GeneratorExit:
+            self._leave(loop)
+            raise
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+        self._close(loop, count)
+
+    def identify(self, name: str | None) -> str:
+        """Return what the next loop in this body is called ("" for the one unnamed loop of a task).
+
+        Raises WrongUse for a loop that needs a name, and for a name that was used here before.
+        """
+        self.go_on()
+        if name is None and not self.at_top:
+            raise WrongUse('A loop inside another one needs a name: each(source, name="rows").')
+        if name is None and ("loop", "") in self.body.seen:
+            raise WrongUse('A second loop needs a name: each(source, name="rows").')
+        self.claim_name("loop", name or "")
+        return name or ""
+
+    def is_done(self, name: str) -> bool:
+        """Whether the loop of that name was finished in this body before."""
+        return name in self.body.done
+
+    def open(self, name: str, total: int | None) -> Loop:
+        """Open the loop of that name: where the stored record left it, or at its beginning.
+
+        Raises PauseWanted where the record stands in another loop of this body.
+        """
+        body = self.body
+        outer = self._outer(body)
+        place = Place(outer, body.done, name, total if self.at_top else self.journal.newest[0].total)
+        if body.resume:
+            level, *inner = body.resume
+            if level.loop != name:
+                raise PauseWanted(
+                    f"The checkpoint stands in the loop {_called(level.loop)}, but the task came to {_called(name)} "
+                    "first: the order of its loops has changed. Put the loop back, or cancel the job."
+                )
+            body.resume = ()
+            loop = Loop(name, body, place, level, Body((*outer, level), tuple(inner)))
+        else:
+            loop = Loop(name, body, place, Level(), Body(None))
+            self.journal.newest = (place, 0, None, self.journal.newest[3])
+        self.body = loop.item
+        return loop
+
+    def go_on(self) -> None:
+        """The task goes on in this body: a loop that it left early is done."""
+        loop = self.body.left
+        if loop is not None:
+            self.body.left = None
+            self._done(loop, self.journal.newest[1], self._extras())
+
+    def publish_here(self) -> None:
+        """Declare the present moment consistent: the position stands, state and progress are as they are now."""
+        self.go_on()
+        place, count, cursor, _ = self.journal.newest
+        self.journal.newest = (place, count, cursor, self._extras())
+
+    def publish_end(self) -> None:
+        """The function returned: all of it is done."""
+        self.body = self._top
+        self.publish_here()
+
+    def step_path(self, name: str) -> str:
+        """Return the path of a step here; the same in every attempt."""
+        return msgspec.json.encode([*self._path(), name]).decode()
+
+    def step_kept(self, path: str) -> None:
+        """A step's result was kept. In an item it goes when the item is finished."""
+        if not self.at_top:
+            self.body.steps.append(path)
+            self.live = True
+
+    def claim_name(self, kind: str, name: str) -> None:
+        """Raise WrongUse where this body has used that name before."""
+        if (kind, name) in self.body.seen:
+            raise WrongUse(
+                f"Two {kind}s are named {name!r} in one body; expected different names, "
+                f"since the name is how a {kind} is found again after a restart."
+            )
+        self.live = self.live or not self.at_top
+        self.body.seen.add((kind, name))
+
+    def path_text(self, purpose: str) -> str:
+        """Return what is stable of this moment: loops, items and a purpose."""
+        return msgspec.json.encode([*self._path(), "purpose", purpose]).decode()
+
+    def _path(self) -> list[list[Any]]:
+        return [[level.loop, level.cursor] for level in self._outer(self.body)]
+
+    def _finish_item(self, loop: Loop, count: int, cursor: Any) -> Extras:
+        if self.body is not loop.item:
+            raise WrongUse(
+                f"The loop {_called(loop.name)} went on while a loop inside its item was open. "
+                "each() must feed one `for`, one item at a time: not zip(), batched() or executor.map()."
+            )
+        # A save is due where the flag is up: then the state is checked, so that it is refused before it is stored.
+        encoded = self.state.encode_checked() if self.control.raised else self.state.encode()
+        extras = Extras(encoded, *self.manual)
+        self.journal.newest = (loop.place, count, cursor, extras)
+        if loop.item.steps:
+            self.journal.pass_steps(loop.item.steps)
+        self.body = loop.item = Body(None)
+        self.live = self.state.read or self.manual != _NO_PROGRESS
+        return extras
+
+    def _leave(self, loop: Loop) -> None:
+        self.body = loop.body
+        loop.body.left = loop
+
+    def _close(self, loop: Loop, count: int) -> None:
+        self.body = loop.body
+        self._done(loop, count, self.journal.newest[3])
+
+    def _done(self, loop: Loop, count: int, extras: Extras) -> None:
+        body = loop.body
+        body.done = (*body.done, loop.name)
+        place = Place(self._outer(body), body.done, None, loop.place.total)
+        self.journal.newest = (place, count, None, extras)
+
+    def _extras(self) -> Extras:
+        return Extras(self.state.encode(), *self.manual)
+
+    def _outer(self, body: Body) -> Position:
+        """Return the position around a body; in an item nothing else was published since it began."""
+        if body.outer is None:
+            place, count, cursor, _ = self.journal.newest
+            body.outer = place.position(count, cursor)
+        return body.outer
+
+
+def _called(name: str | None) -> str:
+    return repr(name) if name else "without a name"

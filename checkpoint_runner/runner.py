@@ -1,0 +1,305 @@
+"""The Runner: settings, Redis and RQ tied together; one is the default of the process."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+
+import redis
+
+from checkpoint_runner import jobs as jobs_module
+from checkpoint_runner import names, specs
+from checkpoint_runner.backend import Backend
+from checkpoint_runner.clients import REQUEST, WORKER
+from checkpoint_runner.codec import encode
+from checkpoint_runner.delivery import Host, run_delivery
+from checkpoint_runner.durations import Duration, seconds
+from checkpoint_runner.errors import KeyConflict, WrongDeclaration, WrongName
+from checkpoint_runner.jobs import Job
+from checkpoint_runner.records import Progress
+from checkpoint_runner.settings import Settings
+from checkpoint_runner.shutdown import ShutdownCoordinator
+from checkpoint_runner.statuses import Status
+from checkpoint_runner.store import StartRequest
+from checkpoint_runner.sweep import Sweeper
+
+PAGE = 100
+"""Jobs listed by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """What one start asks for beyond the task's own options. `delay` is in seconds."""
+
+    key: str | None = None
+    unique: str | None = None
+    queue: str | None = None
+    delay: float = 0.0
+    labels: Mapping[str, str] | None = None
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        key: str | None,
+        unique: str | None,
+        queue: str | None,
+        delay: Duration | None,
+        labels: Mapping[str, str] | None,
+    ) -> StartOptions:
+        """Return the options. Raises WrongName or WrongSetting for what can't be used."""
+        for label, value in (labels or {}).items():
+            names.checked("label", label)
+            if not isinstance(value, str):
+                raise WrongName(f"The label {label!r} has the value {value!r}; expected text.")
+        return cls(
+            key=None if key is None else names.checked("key", key),
+            unique=None if unique is None else names.checked("unique", unique),
+            queue=None if queue is None else names.checked("queue", queue),
+            delay=0.0 if delay is None else seconds(delay, "delay"),
+            labels=dict(labels or {}),
+        )
+
+
+class Runner:
+    """One application's jobs in one Redis database.
+
+    `redis_or_url` is a URL or a redis.Redis, whose server is used through connections of our own;
+    without it the environment says (CHECKPOINT_RUNNER_REDIS_URL, RQ_REDIS_URL, REDIS_URL).
+    Durations are float seconds or timedelta. Nothing is sent before the first use.
+    Raises WrongSetting or WrongName for settings that make no sense.
+    """
+
+    def __init__(
+        self,
+        redis_or_url: str | redis.Redis | None = None,
+        *,
+        namespace: str | None = None,
+        lease: Duration | None = None,
+        grace: Duration | None = None,
+        tasks: tuple[str, ...] = (),
+    ) -> None:
+        url = redis_or_url if isinstance(redis_or_url, str) else None
+        self.settings = Settings.read(url=url, namespace=namespace, lease=lease, grace=grace, tasks=tasks)
+        source = self.settings.url if redis_or_url is None else redis_or_url
+        self._backend = Backend(source, self.settings, REQUEST)
+        self._worker_backend: Backend | None = None
+
+    @classmethod
+    def from_env(cls) -> Runner:
+        """Return a runner with the settings of the environment."""
+        return cls()
+
+    @property
+    def address(self) -> str:
+        """Where the server is, without the password."""
+        return self._backend.address
+
+    def job(self, job_id: str) -> Job[Any]:
+        """Return the job. Raises JobNotFound, RedisUnavailable."""
+        if not isinstance(job_id, str) or not job_id.isalnum():
+            raise jobs_module.not_found(str(job_id))
+        return jobs_module.read(self._backend, job_id)
+
+    def jobs(
+        self,
+        *,
+        status: Status | str | None = None,
+        task: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = PAGE,
+        after: Job[Any] | None = None,
+    ) -> list[Job[Any]]:
+        """Return at most `limit` jobs, those first that entered their status first, behind `after`.
+
+        Lists may lag by one sweep. `labels` must all match. Raises RedisUnavailable.
+        """
+        return jobs_module.listed(
+            self._backend,
+            [Status(status)] if status is not None else list(Status),
+            lambda job: (
+                (task is None or job.task == task)
+                and all(job.labels.get(name) == value for name, value in (labels or {}).items())
+            ),
+            limit=limit,
+            after=after,
+        )
+
+    def start(self, spec: specs.TaskSpec, arguments: bytes, options: StartOptions) -> Job[Any]:
+        """Make a job of a task; durable when this returns. `Task.start` calls this.
+
+        Raises KeyConflict, WrongDeclaration (a task that no worker could find), RedisUnavailable.
+        """
+        _require_importable(spec)
+        self._backend.check()
+        digest = blake2b(spec.name.encode() + b"\n" + arguments, digest_size=16).hexdigest()
+        request = StartRequest(
+            job_id=names.new_job_id(),
+            task=spec.name,
+            version=spec.version,
+            arguments=arguments,
+            digest=digest,
+            queue=options.queue or spec.queue,
+            delay=options.delay,
+            retention=spec.retention,
+            max_crashes=spec.max_crashes,
+            labels=encode(options.labels or {}),
+            key=options.key,
+            unique=options.unique,
+        )
+        outcome, job_id = self._backend.store.start(request)
+        if outcome == "conflict":
+            raise KeyConflict(
+                f"The key {options.key!r} of task {spec.name} was used by job {job_id} with other arguments. "
+                "Use another key for another request."
+            )
+        if outcome == "existing":
+            return jobs_module.read(self._backend, job_id)
+        return self._fresh(request, dict(options.labels or {}))
+
+    def work(self, *queues: str, burst: bool = True) -> int:
+        """Run deliveries in this process, one after the other; return how many.
+
+        With `burst` until nothing is queued, otherwise until a signal or `drain()`. Without `queues`
+        those of the registered tasks. For tests, scripts and single-process deployments; a
+        CheckpointWorker is what survives its tasks.
+        """
+        specs.load(self.settings.tasks)
+        served = queues or tuple(specs.queues())
+        host = Host(self._for_work())
+        if burst:
+            return self._work_until_empty(served, host)
+        done = 0
+        with ShutdownCoordinator(self.settings.grace, role="runner") as coordinator:
+            host.coordinator = coordinator
+            while coordinator.stopping is None and not self._backend.draining:
+                done += self._work_until_empty(served, host)
+                coordinator.wait(0.1)
+        return done
+
+    def sweep(self) -> int:
+        """Look at everything that is due now; return how many jobs changed. Raises RedisUnavailable."""
+        return Sweeper(self._for_work()).sweep()
+
+    def drain(self) -> None:
+        """Say that this process stops soon: `work` takes nothing more, `watch` and `wait` end. Signal-safe."""
+        self._backend.drain()
+
+    def close(self) -> None:
+        """Close every connection. Closing twice is harmless; a later use opens them again."""
+        self._backend.close()
+        if self._worker_backend is not None:
+            self._worker_backend.close()
+
+    def _for_work(self) -> Backend:
+        if self._worker_backend is None:
+            self._worker_backend = Backend(self._backend.source, self.settings, WORKER)
+        return self._worker_backend
+
+    def _work_until_empty(self, queues: tuple[str, ...], host: Host) -> int:
+        backend, done = host.backend, 0
+        sweeper = Sweeper(backend)
+        while not self._backend.draining and (host.coordinator is None or host.coordinator.stopping is None):
+            sweeper.sweep_if_due()
+            delivery = self._pop(queues, backend)
+            if delivery is None:
+                return done
+            run_delivery(host, delivery)
+            backend.sender.send(lambda client, key=backend.keys.delivery(delivery): client.delete(key))
+            done += 1
+        return done
+
+    @staticmethod
+    def _pop(queues: tuple[str, ...], backend: Backend) -> str | None:
+        for queue in queues:
+            # Not sent again: a lost reply loses this delivery, and the sweep makes a new one.
+            popped = backend.sender.send(lambda client, key=backend.keys.queue(queue): client.lpop(key), until=0.0)
+            if popped is not None:
+                return str(popped, "ascii", "replace")
+        return None
+
+    def _fresh(self, request: StartRequest, labels: dict[str, str]) -> Job[Any]:
+        """Return the job that was just made, without a second round trip."""
+        delayed = request.delay > 0
+        return Job(
+            id=request.job_id,
+            task=request.task,
+            status=Status.WAITING if delayed else Status.QUEUED,
+            reason="delay" if delayed else "",
+            progress=Progress(),
+            queue=request.queue,
+            labels=labels,
+            key=request.key,
+            attempts=0,
+            interruptions=0,
+            crashes=0,
+            lost=0,
+            error=None,
+            created_at=datetime.now(UTC),
+            started_at=None,
+            ended_at=None,
+            stop_requested=None,
+            created=True,
+            revision=1,
+            _result=None,
+            _backend=self._backend,
+        )
+
+
+def _require_importable(spec: specs.TaskSpec) -> None:
+    """Refuse what no worker could find under its name."""
+    function = spec.function
+    if function.__module__ == "__main__":
+        raise WrongDeclaration(
+            f"Task {spec.name} is defined in __main__, where no worker can find it. "
+            "Move it to a module of its own and import it from there."
+        )
+    if "<locals>" in function.__qualname__:
+        raise WrongDeclaration(
+            f"Task {spec.name} is defined inside a function, where no worker can find it. Move it to module level."
+        )
+
+
+_default: Runner | None = None
+_default_lock = threading.Lock()
+
+
+def configure(runner: Runner) -> Runner:
+    """Make `runner` the default of this process and return it; an earlier default is closed."""
+    global _default
+    with _default_lock:
+        if _default is not None and _default is not runner:
+            _default.close()
+        _default = runner
+    return runner
+
+
+def default_runner() -> Runner:
+    """Return the process's default runner; the first call makes it from the environment."""
+    global _default
+    with _default_lock:
+        if _default is None:
+            _default = Runner.from_env()
+        return _default
+
+
+def drain_default() -> None:
+    """Tell the default runner, where there is one, that the process stops soon. Signal-safe."""
+    if _default is not None:
+        _default.drain()
+
+
+def close_default() -> bool:
+    """Close the default runner, where there is one; return whether there was."""
+    if _default is None:
+        return False
+    _default.close()
+    return True
+
+
+atexit.register(close_default)

@@ -1,0 +1,335 @@
+"""The ShutdownCoordinator: one bounded, ordered way out for any process.
+
+Signal handlers only record and wake. Callbacks run on the coordinator's own thread. Resources are
+closed last in, first out, each error contained; atexit is the second assurance.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+from checkpoint_runner import keys
+from checkpoint_runner.durations import Duration, seconds
+from checkpoint_runner.errors import WrongUse
+from checkpoint_runner.interruptions import Interruption, Reason
+
+log = logging.getLogger(__name__)
+
+LAST_CALL = 0.9
+"""The part of the grace after which whoever has not stopped is ended by force."""
+
+REPEAT_AFTER = 0.5
+"""Seconds within which a second signal is taken for a repeat of the first, as when a terminal and a parent both send."""
+
+HURRY = 0.2
+"""Seconds from a second signal until what has not stopped is ended by force."""
+
+EXIT_OVERRUN = 1
+"""Exit code of a process that had to be ended because its grace was over."""
+
+T = TypeVar("T")
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Managed:
+    name: str
+    close: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    source: str
+    at: float
+
+
+class ShutdownCoordinator:
+    """Takes a process down in order, within `grace` seconds of the first signal or request.
+
+    Use it as a context manager: entering installs the signal handlers (in the main thread; elsewhere
+    only `request` works), leaving restores them and closes what is managed. `chain` says whether the
+    handlers that were there before are called after ours has recorded (for hosts such as RQ's
+    SimpleWorker; never Python's own SIGINT handler, which raises into running code). `force` says
+    whether a second signal hurries, and whether the process is ended where it has not left the context
+    by the end of its grace; a horse leaves both to its parent.
+    """
+
+    def __init__(
+        self,
+        grace: Duration = keys.GRACE,
+        *,
+        signals: Iterable[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+        chain: bool = False,
+        force: bool = True,
+        role: str = "process",
+    ) -> None:
+        self.grace = seconds(grace, "grace", least=0.1)
+        self.role = role
+        self._signals = tuple(signals)
+        self._chain = chain
+        self._force = force
+        self._pid = os.getpid()
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._previous: dict[signal.Signals, Handler] = {}
+        self._interruption: Interruption | None = None
+        self._requested_at: float | None = None
+        self._source = ""
+        self._callbacks: list[Callable[[Interruption], Any]] = []
+        self._last_calls: list[Callable[[], Any]] = []
+        self._managed: list[_Managed] = []
+        self._notes: list[str] = []
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._entered = False
+        self._registered = False
+
+    @property
+    def stopping(self) -> Interruption | None:
+        """The shutdown that was asked for, with the seconds left; None until then."""
+        return self._interruption
+
+    def manage(self, resource: T, close: Callable[[T], Any] | None = None, *, name: str | None = None) -> T:
+        """Close `resource` on the way out, after everything that was managed later; return it.
+
+        `close` is called with the resource; by default that is its `close`, `disconnect`, `shutdown`
+        or `stop` method, the first that it has. Raises WrongUse where it has none.
+        """
+        if close is None:
+            method = next((m for m in ("close", "disconnect", "shutdown", "stop") if hasattr(resource, m)), None)
+            if method is None:
+                raise WrongUse(
+                    f"A {type(resource).__name__} has no close(), disconnect(), shutdown() or stop(); "
+                    "say how it is closed: manage(resource, close=...)."
+                )
+            self._managed.append(_Managed(name or _name_of(resource), getattr(resource, method)))
+        else:
+            closer = close
+            self._managed.append(_Managed(name or _name_of(resource), lambda: closer(resource)))
+        self._register_at_exit()
+        return resource
+
+    def on_shutdown(self, callback: Callable[[Interruption], Any]) -> Callable[[], None]:
+        """Call `callback(interruption)` on the coordinator's thread when shutdown begins.
+
+        It is called again, with a nearer deadline, when a second signal asks to hurry. Where shutdown
+        has begun already it is called at once. An exception is logged and goes no further. The
+        returned function takes the callback back.
+        """
+        self._callbacks.append(callback)
+        if self._interruption is not None:
+            interruption = self._interruption
+            self._contain(lambda: callback(interruption))
+        return lambda: self._callbacks.remove(callback)
+
+    def on_last_call(self, callback: Callable[[], Any]) -> Callable[[], None]:
+        """Call `callback()` on the coordinator's thread when nine tenths of the grace are over: end by force.
+
+        The returned function takes the callback back.
+        """
+        self._last_calls.append(callback)
+        return lambda: self._last_calls.remove(callback)
+
+    def note(self, text: str) -> None:
+        """Add a fact to the summary line, such as "3 jobs saved"."""
+        self._notes.append(text)
+
+    def request(self, reason: str = "request") -> None:
+        """Begin the shutdown, as a signal would. May be called from any thread, again and again."""
+        self._record(reason)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until shutdown begins or `timeout` seconds are over; return whether it has begun."""
+        return self._stopped.wait(timeout)
+
+    def start(self) -> None:
+        """Install the signal handlers and start the thread. Entering the context calls this."""
+        if self._entered:
+            return
+        self._entered = True
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="shutdown-coordinator", daemon=True)
+        self._thread.start()
+        self._register_at_exit()
+        if threading.current_thread() is threading.main_thread():
+            for sig in self._signals:
+                self._previous[sig] = signal.signal(sig, self._on_signal)
+
+    def close(self) -> None:
+        """Close what is managed, last in first out, flush the logs, write the summary. Harmless when repeated."""
+        if os.getpid() != self._pid:
+            return  # a forked child: these are its parent's
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            atexit.unregister(self.close)
+            began = time.monotonic()
+            closed = sum(self._close_one(managed) for managed in reversed(self._managed))
+            self._summarise(closed, len(self._managed), began)
+            self._managed.clear()
+            flush_logs()
+
+    def __enter__(self) -> ShutdownCoordinator:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Restore the signal handlers, close what is managed, end the thread. Leaving the context calls this."""
+        self.close()
+        if threading.current_thread() is threading.main_thread():
+            for sig, previous in self._previous.items():
+                if signal.getsignal(sig) == self._on_signal:
+                    signal.signal(sig, previous if previous is not None else signal.SIG_DFL)
+            self._previous.clear()
+        self._requests.put(None)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=1.0)
+
+    # In the signal handler: record and wake, nothing else. Locks would deadlock here.
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() == self._pid:
+            self._record(signal.Signals(signum).name)
+        previous = self._previous.get(signal.Signals(signum))
+        if self._chain and callable(previous) and previous is not signal.default_int_handler:
+            previous(signum, frame)
+
+    def _record(self, source: str) -> None:
+        now = time.monotonic()
+        if self._interruption is None:
+            self._requested_at = now
+            self._source = source
+            self._interruption = Interruption(Reason.SHUTDOWN, now + self.grace)
+        self._requests.put(_Request(source, now))
+
+    # On the coordinator's thread.
+
+    def _run(self) -> None:
+        begun_at: float | None = None
+        called_last = False
+        while True:
+            try:
+                request = self._requests.get(timeout=self._patience(called_last))
+            except queue.Empty:
+                if called_last:
+                    self._overrun()
+                    return
+                called_last = True
+                for callback in tuple(self._last_calls):
+                    self._contain(callback)
+                continue
+            if request is None:
+                return
+            if begun_at is None:
+                begun_at = request.at
+                self._begin(request)
+            elif self._force and request.at - begun_at > REPEAT_AFTER:
+                self._hurry(request)
+
+    def _patience(self, called_last: bool) -> float | None:
+        """Return the seconds until the next rung of the ladder; None where none is due."""
+        interruption = self._interruption
+        if interruption is None or not self._force:
+            return None
+        left = interruption.seconds_left - 0.05 * self.grace  # what the very last rung takes
+        return max(0.0, left if called_last else left - (1 - LAST_CALL - 0.05) * self.grace)
+
+    def _begin(self, request: _Request) -> None:
+        self._stopped.set()
+        log.info("%s: %s received; stopping within %.1f s", self.role, request.source, self.grace)
+        self._tell()
+
+    def _hurry(self, request: _Request) -> None:
+        interruption = self._interruption
+        assert interruption is not None
+        hurried = time.monotonic() + min(HURRY, 0.1 * self.grace)
+        if interruption.deadline is None or interruption.deadline <= hurried + 0.1 * self.grace:
+            return
+        log.warning("%s: %s received again; going to the end of the shutdown now", self.role, request.source)
+        self._interruption = Interruption(Reason.SHUTDOWN, hurried + 0.1 * self.grace)
+        self._tell()
+
+    def _tell(self) -> None:
+        interruption = self._interruption
+        assert interruption is not None
+        for callback in tuple(self._callbacks):
+            self._contain(lambda callback=callback: callback(interruption))
+
+    @staticmethod
+    def _contain(callback: Callable[[], Any]) -> None:
+        try:
+            callback()
+        except Exception:
+            log.exception("A shutdown callback failed; the shutdown goes on")
+
+    def _overrun(self) -> None:
+        log.error("%s: the grace of %.1f s is over; closing what is open and ending the process", self.role, self.grace)
+        closer = threading.Thread(target=self.close, daemon=True)  # a close that hangs must not hold this up
+        closer.start()
+        closer.join(timeout=0.04 * self.grace)
+        flush_logs()
+        os._exit(EXIT_OVERRUN)
+
+    def _close_one(self, managed: _Managed) -> bool:
+        began = time.monotonic()
+        try:
+            managed.close()
+        except Exception:
+            log.exception("could not close %s; going on", managed.name)
+            return False
+        log.log(self._level, "closed %s in %.0f ms", managed.name, (time.monotonic() - began) * 1000)
+        return True
+
+    def _summarise(self, closed: int, managed: int, began: float) -> None:
+        since = self._requested_at if self._requested_at is not None else began
+        facts = [f"{closed} of {managed} resources closed", *self._notes]
+        log.log(
+            self._level,
+            "%s: shutdown (%s) took %.2f s: %s",
+            self.role,
+            self._source or "end of work",
+            time.monotonic() - since,
+            "; ".join(facts),
+        )
+
+    @property
+    def _level(self) -> int:
+        """A shutdown that was asked for is told; the end of work is not news."""
+        return logging.INFO if self._interruption is not None else logging.DEBUG
+
+    def _register_at_exit(self) -> None:
+        if not self._registered:
+            self._registered = True
+            atexit.register(self.close)
+
+
+def flush_logs() -> None:
+    """Flush every handler of every logger, errors contained."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, tuple(logging.root.manager.loggerDict))]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
+        try:
+            handler.flush()
+        except (OSError, ValueError) as error:
+            log.debug("could not flush %r: %s", handler, error)
+
+
+def _name_of(resource: object) -> str:
+    kind = type(resource)
+    return f"{kind.__module__}.{kind.__qualname__}"
