@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis
 
-from checkpoint_runner.clients import Profile, Sender, address, check_server, connect
+from checkpoint_runner.clients import Profile, Sender, address, check_server, connect, lingering_connections
 from checkpoint_runner.keys import Keys
 from checkpoint_runner.settings import Settings
 from checkpoint_runner.store import Store
@@ -48,6 +48,13 @@ class Backend:
         if not self._checked:
             check_server(self.sender)
             self._checked = True
+
+    def lingering_connections(self) -> int:
+        """Return how many connections the server still has of processes of ours that ended on this machine.
+
+        Raises RedisUnavailable or RedisRefused.
+        """
+        return self.sender.send(lambda client: lingering_connections(client, self.settings.namespace))
 
     def drain(self) -> None:
         """The process is about to stop: whoever waits for something here is to stop waiting. Signal-safe."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from checkpoint_runner.errors import CheckpointRunnerError
@@ -35,6 +37,7 @@ def main() -> None:
 @_tasks
 @click.option("--processes", type=click.IntRange(1, 1000), default=1, show_default=True, help="Worker processes.")
 @click.option("--burst", is_flag=True, help="Stop when the queues are empty.")
+@click.option("--supervised", is_flag=True, hidden=True, help="Supervise even one process.")
 @click.option("--parent", type=int, hidden=True, help="The supervisor whose death ends this worker.")
 def worker(
     queues: tuple[str, ...],
@@ -43,6 +46,7 @@ def worker(
     tasks: tuple[str, ...],
     processes: int,
     burst: bool,
+    supervised: bool,
     parent: int | None,
 ) -> None:
     """Run jobs from QUEUES (default: those of the registered tasks)."""
@@ -52,9 +56,42 @@ def worker(
 
     start_logging()
     settings = Settings.read(url=url, grace=grace, tasks=tasks)
-    if processes == 1:
+    if processes == 1 and not supervised:
         run_worker(settings, queues, burst=burst, parent=parent)
         return
     from checkpoint_runner.supervisor import supervise_workers
 
     raise SystemExit(supervise_workers(settings, queues, processes, burst=burst, parent=parent))
+
+
+@main.command()
+@_url
+@_grace
+@_tasks
+@click.option("--web", metavar="MODULE:APP", help="The web app, to be run under gunicorn.")
+@click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT", help="Where the web app listens.")
+@click.option("--workers", type=click.IntRange(0, 1000), default=1, show_default=True, help="Worker processes.")
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".checkpoint-runner"),
+    show_default=True,
+    help="Where the embedded server keeps its data.",
+)
+def up(
+    url: str | None,
+    grace: float | None,
+    tasks: tuple[str, ...],
+    web: str | None,
+    bind: str,
+    workers: int,
+    state_dir: Path,
+) -> None:
+    """Run a whole stack: a server of its own, the web app and the workers."""
+    from checkpoint_runner.console import start_logging
+    from checkpoint_runner.settings import Settings
+    from checkpoint_runner.up import Stack, own_server_wanted, run_stack
+
+    start_logging()
+    settings = Settings.read(url=url, grace=grace, tasks=tasks)
+    raise SystemExit(run_stack(Stack(web, bind, workers, state_dir), settings, own_server=own_server_wanted(url)))

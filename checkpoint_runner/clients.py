@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from checkpoint_runner import processes
 from checkpoint_runner.errors import RedisRefused, RedisTrouble, RedisUnavailable, UnsupportedServer, WrongSetting
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,7 @@ _REFUSED = (
 
 def client_name(namespace: str, role: str) -> str:
     """Return the name under which the server knows a connection of this process."""
-    host = re.sub(r"[^A-Za-z0-9_.-]", "_", socket.gethostname())
-    return f"{namespace}:{role}:{host}:{os.getpid()}"
+    return f"{namespace}:{role}:{processes.host()}:{os.getpid()}"
 
 
 def connect(source: str | redis.Redis, profile: Profile, namespace: str) -> redis.Redis:
@@ -158,11 +157,14 @@ def check_server(sender: Sender) -> None:
         )
 
 
-def our_connections(client: redis.Redis, namespace: str) -> int:
-    """Return how many connections of processes of ours the server has, without this client's own."""
-    own = client.client_id()
-    names = (str(entry["name"]) for entry in client.client_list() if int(entry["id"]) != own)
-    return sum(name.startswith(f"{namespace}:") for name in names)
+def lingering_connections(client: redis.Redis, namespace: str) -> int:
+    """Return how many connections the server has of processes of ours that ended on this machine."""
+    ended = 0
+    for entry in client.client_list():
+        prefix, _, host, pid, *_ = (*str(entry["name"]).split(":"), "", "", "")
+        if prefix == namespace and host == processes.host() and pid.isdigit():
+            ended += not processes.start_time(int(pid))
+    return ended
 
 
 def _pool(source: str | redis.Redis) -> Any:

@@ -53,6 +53,9 @@ class _Request:
     at: float
 
 
+_RELOAD = _Request("reload", 0.0)
+
+
 class ShutdownCoordinator:
     """Takes a process down in order, within `grace` seconds of the first signal or request.
 
@@ -61,7 +64,8 @@ class ShutdownCoordinator:
     handlers that were there before are called after ours has recorded (for hosts such as RQ's
     SimpleWorker; never Python's own SIGINT handler, which raises into running code). `force` says
     whether a second signal hurries, and whether the process is ended where it has not left the context
-    by the end of its grace; a horse leaves both to its parent.
+    by the end of its grace; a horse leaves both to its parent. `reload_on` is a signal that asks for a
+    reload instead.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class ShutdownCoordinator:
         signals: Iterable[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
         chain: bool = False,
         force: bool = True,
+        reload_on: signal.Signals | None = None,
         role: str = "process",
     ) -> None:
         self.grace = seconds(grace, "grace", least=0.1)
@@ -78,6 +83,7 @@ class ShutdownCoordinator:
         self._signals = tuple(signals)
         self._chain = chain
         self._force = force
+        self._reload_on = reload_on
         self._pid = os.getpid()
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._previous: dict[signal.Signals, Handler] = {}
@@ -85,6 +91,7 @@ class ShutdownCoordinator:
         self._requested_at: float | None = None
         self._source = ""
         self._callbacks: list[Callable[[Interruption], Any]] = []
+        self._reloads: list[Callable[[], Any]] = []
         self._last_calls: list[Callable[[], Any]] = []
         self._managed: list[_Managed] = []
         self._notes: list[str] = []
@@ -133,6 +140,10 @@ class ShutdownCoordinator:
             self._contain(lambda: callback(interruption))
         return lambda: self._callbacks.remove(callback)
 
+    def on_reload(self, callback: Callable[[], Any]) -> None:
+        """Call `callback()` on the coordinator's thread whenever the signal `reload_on` comes."""
+        self._reloads.append(callback)
+
     def on_last_call(self, callback: Callable[[], Any]) -> Callable[[], None]:
         """Call `callback()` on the coordinator's thread when nine tenths of the grace are over: end by force.
 
@@ -163,7 +174,7 @@ class ShutdownCoordinator:
         self._thread.start()
         self._register_at_exit()
         if threading.current_thread() is threading.main_thread():
-            for sig in self._signals:
+            for sig in (*self._signals, *((self._reload_on,) if self._reload_on else ())):
                 self._previous[sig] = signal.signal(sig, self._on_signal)
 
     def close(self) -> None:
@@ -206,7 +217,10 @@ class ShutdownCoordinator:
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() == self._pid:
-            self._record(signal.Signals(signum).name)
+            if signum == self._reload_on:
+                self._requests.put(_RELOAD)
+            else:
+                self._record(signal.Signals(signum).name)
         previous = self._previous.get(signal.Signals(signum))
         if self._chain and callable(previous) and previous is not signal.default_int_handler:
             previous(signum, frame)
@@ -237,6 +251,10 @@ class ShutdownCoordinator:
                 continue
             if request is None:
                 return
+            if request is _RELOAD:
+                for callback in tuple(self._reloads):
+                    self._contain(callback)
+                continue
             if begun_at is None:
                 begun_at = request.at
                 self._begin(request)
