@@ -95,3 +95,17 @@ def up(
     start_logging()
     settings = Settings.read(url=url, grace=grace, tasks=tasks)
     raise SystemExit(run_stack(Stack(web, bind, workers, state_dir), settings, own_server=own_server_wanted(url)))
+
+
+@main.command()
+@click.option("--interrupt-at", type=click.FloatRange(0, 1), default=1 / 3, help="The part done at the Ctrl+C.")
+@click.option("--kill-at", type=click.FloatRange(0, 1), default=2 / 3, help="The part done at the SIGKILL (1: never).")
+@click.option("--files", type=click.IntRange(10), help="How many files (default: all).")
+def demo(interrupt_at: float, kill_at: float, files: int | None) -> None:
+    """Show the whole story in a minute, and check that it held (in a clone of the project)."""
+    import sys
+
+    from checkpoint_runner.demo import Plan, run_demo
+
+    sys.path.insert(0, str(Path.cwd()))
+    raise SystemExit(0 if run_demo(Plan(interrupt_at, kill_at, files)) else 1)

@@ -73,3 +73,17 @@ def proved_dead(holder_name: str) -> bool:
     if len(parts) != 5 or parts[1:3] != [host(), boot()] or not parts[3].isdigit() or not parts[4]:
         return False
     return start_time(int(parts[3])) != parts[4]
+
+
+def children_of(parent: int) -> list[int]:
+    """Return the pids of a process's children."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text("utf-8", "replace")
+            except OSError:
+                continue  # it ended while we looked
+            if int(stat[stat.rindex(")") + 2 :].split()[1]) == parent:
+                found.append(int(entry.name))
+    return sorted(found)

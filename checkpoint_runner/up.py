@@ -83,7 +83,7 @@ def _web_program(stack: Stack, settings: Settings) -> Program:
     arguments = [
         *(sys.executable, "-m", "gunicorn", "-c", "python:checkpoint_runner.gunicorn_conf"),
         *("-k", "gthread", "--threads", str(THREADS), "-b", stack.bind),
-        *("--graceful-timeout", str(max(1, int(grace)))),
+        *("--graceful-timeout", str(max(1, int(grace))), "--no-control-socket"),
         stack.web or "",
     ]
     environ = {
