@@ -59,7 +59,8 @@ class WorkersPlugin:
             reap()
             self._look()
 
-        self._server.handle_chld = reap_and_look  # the main loop looks it up by name each time
+        # The main loop looks its handler up by the signal's name each time; on Linux that may be either alias.
+        self._server.handle_chld = self._server.handle_cld = reap_and_look
 
     def wait(self) -> None:
         """Wait until the supervisor is gone, at most as long as its grace; then end it by force."""

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from checkpoint_runner.lease import Lease
 from checkpoint_runner.records import EncodedRecord, Level, Position, Progress, Record, encode_record
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where in the code a record is taken; immutable, so that any thread may read it.
 
     `outer` are the levels around, with the cursors that stand still meanwhile; `loop` is the open
@@ -34,8 +34,7 @@ class Place:
         return (*self.outer, Level(self.done, self.loop, cursor, count))
 
 
-@dataclass(frozen=True, slots=True)
-class Extras:
+class Extras(msgspec.Struct, frozen=True):
     """What is kept beside the position: the encoded state, and progress where the task set it by hand."""
 
     state: bytes | None

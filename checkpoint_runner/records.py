@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -45,8 +44,7 @@ class _Stored(msgspec.Struct, frozen=True):
     state: msgspec.Raw
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One checkpoint. `state` is JSON; None where the task never had one."""
 
     seq: int
@@ -56,8 +54,7 @@ class Record:
     progress: Progress
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedRecord:
+class EncodedRecord(msgspec.Struct, frozen=True):
     """A record as it is written: what the scripts take, in their order."""
 
     seq: int
