@@ -25,7 +25,7 @@ threads = 8
 def when_ready(server: Any) -> None:
     """In the master: the job workers first, then what is yours."""
     _when_ready(server)
-    server.log.info("serving jobs on %s", bind)
+    server.log.info("the sample is ready")
 
 
 def post_worker_init(worker: Any) -> None:
