@@ -38,7 +38,7 @@ _HOMES = {
     "CheckpointRunnerError": "errors",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0605 - one list, with its homes
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

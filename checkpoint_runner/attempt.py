@@ -115,7 +115,7 @@ class Attempt:
             return "interrupt", (reason, 1), reason
         except PauseWanted as wanted:
             return "pause", (wanted.reason,), wanted.reason
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a task fails its job, not its worker
             return "fail", (failure(error),), f"{type(error).__name__}: {error}"
 
     def _let_go(self, how: str, *details: str | bytes | int) -> str:

@@ -69,7 +69,9 @@ def worker(
 @_grace
 @_tasks
 @click.option("--web", metavar="MODULE:APP", help="The web app, to be run under gunicorn.")
-@click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT", help="Where the web app listens.")
+@click.option(
+    "--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT", help="Where the web app listens."
+)
 @click.option("--workers", type=click.IntRange(0, 1000), default=1, show_default=True, help="Worker processes.")
 @click.option(
     "--state-dir",

@@ -167,7 +167,7 @@ def lingering_connections(client: redis.Redis, namespace: str) -> int:
     return ended
 
 
-def _pool(source: str | redis.Redis) -> Any:
+def _pool(source: object) -> Any:
     if isinstance(source, redis.Redis):
         return source.connection_pool
     if isinstance(source, str):

@@ -49,7 +49,8 @@ def require_plain(value: Any, path: str) -> None:
         for key, item in value.items():
             if type(key) is not str:
                 raise UnstorableValue(
-                    f"{path} has the key {_short(key)} of type {kind_name(type(key))}; expected str keys. Write str(key)."
+                    f"{path} has the key {_short(key)} of type {kind_name(type(key))}; expected str keys. "
+                    "Write str(key)."
                 )
             require_plain(item, f"{path}.{key}")
     else:

@@ -70,7 +70,7 @@ class Report:
         return all(held for *_, held in self.rows)
 
     def show(self) -> None:
-        widths = [max(len(row[i]) for row in self.rows) for i in range(3)]
+        widths = [max(map(len, column)) for column in list(zip(*self.rows, strict=True))[:3]]
         click.echo()
         for what, found, expected, held in self.rows:
             mark = click.style("ok", fg="green") if held else click.style("WRONG", fg="red")
@@ -146,7 +146,9 @@ def _judge(
     report.add("status", final["status"], "finished", final["status"] == "finished")
     report.add("attempts", final["attempts"], "", final["attempts"] >= 2)
     report.add("interruptions", final["interruptions"], "at least 1", final["interruptions"] >= 1)
-    report.add("crashes", final["crashes"] + final["lost"], f"{int(killed)}", final["crashes"] + final["lost"] == killed)
+    report.add(
+        "crashes", final["crashes"] + final["lost"], f"{int(killed)}", final["crashes"] + final["lost"] == killed
+    )
     report.add("files repeated after the clean stop", after_stop, "0", after_stop == 0)
     report.add("files repeated after SIGKILL", after_kill, f"at most {bound}: one second of work", after_kill <= bound)
     lost = files - len({path for path, _ in visits})
@@ -228,14 +230,16 @@ class _Stack:
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send one request and return the answer's JSON. Raises CheckpointRunnerError for any but a good one."""
         data = None if body is None else json.dumps({k: v for k, v in body.items() if v is not None}).encode()
-        request = urllib.request.Request(  # noqa: S310 - the address is our own
+        request = urllib.request.Request(
             f"http://127.0.0.1:{self._port}{path}", data, {"Content-Type": "application/json"}, method=method
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
-            raise CheckpointRunnerError(f"{method} {path} was answered with {error.code}: {error.read().decode()}") from None
+            raise CheckpointRunnerError(
+                f"{method} {path} was answered with {error.code}: {error.read().decode()}"
+            ) from None
 
     def follow(
         self, job: dict[str, Any], show: Callable[[int], None], *, until: Callable[[dict[str, Any]], bool]

@@ -18,7 +18,8 @@ def seconds(value: Duration, name: str, *, least: float = 0.0) -> float:
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    number: object = value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
         raise WrongSetting(f"{name} is {value!r}; expected a number of seconds or a timedelta.")
     if value < least:
         raise WrongSetting(f"{name} is {value!r} seconds; expected at least {least:g}.")

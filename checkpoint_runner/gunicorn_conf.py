@@ -97,5 +97,7 @@ def coordinator() -> _ShutdownCoordinator:
     Raises RuntimeError outside a web worker that `post_worker_init` has set up.
     """
     if not _coordinator:
-        raise RuntimeError("there is no coordinator: gunicorn runs without checkpoint_runner.gunicorn_conf.post_worker_init")
+        raise RuntimeError(
+            "there is no coordinator: gunicorn runs without checkpoint_runner.gunicorn_conf.post_worker_init"
+        )
     return _coordinator[0]

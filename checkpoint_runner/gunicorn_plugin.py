@@ -101,7 +101,9 @@ class WorkersPlugin:
         self._quick_ends = 0 if time.monotonic() - self._spawned_at > LIVED else self._quick_ends + 1
         if self._quick_ends >= MOST_QUICK_ENDS:
             self._given_up = True
-            log.error("The job workers' supervisor ended %d times at once; web goes on without job workers", self._quick_ends)
+            log.error(
+                "The job workers' supervisor ended %d times at once; web goes on without job workers", self._quick_ends
+            )
             return
         log.warning("The job workers' supervisor is gone; starting it again")
         self._spawn()

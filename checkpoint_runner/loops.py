@@ -19,7 +19,6 @@ from checkpoint_runner.records import Level, Position
 from checkpoint_runner.sources import Counted, Source
 from checkpoint_runner.state import State
 
-
 Manual = tuple[int | None, int | None, str | None]
 """Progress that the task set by hand: done, total, message."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -76,6 +77,7 @@ class Pulse:
         self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are to interrupt the main thread
         while not self._end.wait(TICK):
             try:
                 self._beat(time.monotonic())

@@ -102,8 +102,8 @@ class Runner:
 
     def job(self, job_id: str) -> Job[Any]:
         """Return the job. Raises JobNotFound, RedisUnavailable."""
-        if not isinstance(job_id, str) or not job_id.isalnum():
-            raise jobs_module.not_found(str(job_id))
+        if not job_id.isalnum():  # it becomes part of a key
+            raise jobs_module.not_found(job_id)
         return jobs_module.read(self._backend, job_id)
 
     def jobs(
@@ -206,22 +206,13 @@ class Runner:
         sweeper = Sweeper(backend)
         while not self._backend.draining and (host.coordinator is None or host.coordinator.stopping is None):
             sweeper.sweep_if_due()
-            delivery = self._pop(queues, backend)
+            delivery = next(filter(None, map(backend.store.pop_delivery, queues)), None)
             if delivery is None:
                 return done
             run_delivery(host, delivery)
-            backend.sender.send(lambda client, key=backend.keys.delivery(delivery): client.delete(key))
+            backend.store.forget_delivery(delivery)
             done += 1
         return done
-
-    @staticmethod
-    def _pop(queues: tuple[str, ...], backend: Backend) -> str | None:
-        for queue in queues:
-            # Not sent again: a lost reply loses this delivery, and the sweep makes a new one.
-            popped = backend.sender.send(lambda client, key=backend.keys.queue(queue): client.lpop(key), until=0.0)
-            if popped is not None:
-                return str(popped, "ascii", "replace")
-        return None
 
     def _fresh(self, request: StartRequest, labels: dict[str, str]) -> Job[Any]:
         """Return the job that was just made, without a second round trip."""

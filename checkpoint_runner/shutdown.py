@@ -1,7 +1,8 @@
 """The ShutdownCoordinator: one bounded, ordered way out for any process.
 
-Signal handlers only record and wake. Callbacks run on the coordinator's own thread. Resources are
-closed last in, first out, each error contained; atexit is the second assurance.
+Signal handlers only record and wake. Callbacks run on the coordinator's own thread, which hears of a
+signal at once, even while the main thread is inside a long call in C. Resources are closed last in,
+first out, each error contained; atexit is the second assurance.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import queue
 import signal
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
@@ -22,6 +25,7 @@ from checkpoint_runner import keys
 from checkpoint_runner.durations import Duration, seconds
 from checkpoint_runner.errors import WrongUse
 from checkpoint_runner.interruptions import Interruption, Reason
+from checkpoint_runner.wakeup import WakeUp
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +33,7 @@ LAST_CALL = 0.9
 """The part of the grace after which whoever has not stopped is ended by force."""
 
 REPEAT_AFTER = 0.5
-"""Seconds within which a second signal is taken for a repeat of the first, as when a terminal and a parent both send."""
+"""Seconds within which a second signal is taken for a repeat, as when a terminal and a parent both send one."""
 
 HURRY = 0.2
 """Seconds from a second signal until what has not stopped is ended by force."""
@@ -47,13 +51,8 @@ class _Managed:
     close: Callable[[], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    source: str
-    at: float
-
-
-_RELOAD = _Request("reload", 0.0)
+_REQUEST, _END = b"\x00", b"\xff"
+"""Bytes on the wake-up pipe that stand for no signal: `request()` was called; the thread is to end."""
 
 
 class ShutdownCoordinator:
@@ -85,7 +84,8 @@ class ShutdownCoordinator:
         self._force = force
         self._reload_on = reload_on
         self._pid = os.getpid()
-        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._wake = WakeUp()
+        self._reasons: deque[str] = deque()
         self._previous: dict[signal.Signals, Handler] = {}
         self._interruption: Interruption | None = None
         self._requested_at: float | None = None
@@ -136,8 +136,7 @@ class ShutdownCoordinator:
         """
         self._callbacks.append(callback)
         if self._interruption is not None:
-            interruption = self._interruption
-            self._contain(lambda: callback(interruption))
+            self._contain(partial(callback, self._interruption))
         return lambda: self._callbacks.remove(callback)
 
     def on_reload(self, callback: Callable[[], Any]) -> None:
@@ -159,6 +158,8 @@ class ShutdownCoordinator:
     def request(self, reason: str = "request") -> None:
         """Begin the shutdown, as a signal would. May be called from any thread, again and again."""
         self._record(reason)
+        self._reasons.append(reason)
+        self._wake.send(_REQUEST)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Sleep until shutdown begins or `timeout` seconds are over; return whether it has begun."""
@@ -170,12 +171,17 @@ class ShutdownCoordinator:
             return
         self._entered = True
         self._pid = os.getpid()
+        self._wake.open()
+        if self._reasons:
+            self._wake.send(_REQUEST)  # asked for before it was started
+        _started.add(self)
         self._thread = threading.Thread(target=self._run, name="shutdown-coordinator", daemon=True)
         self._thread.start()
         self._register_at_exit()
         if threading.current_thread() is threading.main_thread():
             for sig in (*self._signals, *((self._reload_on,) if self._reload_on else ())):
                 self._previous[sig] = signal.signal(sig, self._on_signal)
+            self._wake.listen_to_signals()
 
     def close(self) -> None:
         """Close what is managed, last in first out, flush the logs, write the summary. Harmless when repeated."""
@@ -204,62 +210,76 @@ class ShutdownCoordinator:
     def stop(self) -> None:
         """Restore the signal handlers, close what is managed, end the thread. Leaving the context calls this."""
         self.close()
+        self._restore_signals()
+        _started.discard(self)
+        self._wake.send(_END)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=1.0)
+            self._thread = None
+            self._wake.close()
+
+    def _restore_signals(self) -> None:
         if threading.current_thread() is threading.main_thread():
+            self._wake.leave_signals()
             for sig, previous in self._previous.items():
                 if signal.getsignal(sig) == self._on_signal:
                     signal.signal(sig, previous if previous is not None else signal.SIG_DFL)
             self._previous.clear()
-        self._requests.put(None)
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=1.0)
 
     # In the signal handler: record and wake, nothing else. Locks would deadlock here.
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if os.getpid() == self._pid:
-            if signum == self._reload_on:
-                self._requests.put(_RELOAD)
-            else:
-                self._record(signal.Signals(signum).name)
+        news = signum != self._reload_on and self._interruption is None
+        if signum != self._reload_on:
+            self._record(signal.Signals(signum).name)
+        self._wake.send_signal(signum, news=news)
         previous = self._previous.get(signal.Signals(signum))
         if self._chain and callable(previous) and previous is not signal.default_int_handler:
             previous(signum, frame)
 
     def _record(self, source: str) -> None:
-        now = time.monotonic()
         if self._interruption is None:
+            now = time.monotonic()
             self._requested_at = now
             self._source = source
             self._interruption = Interruption(Reason.SHUTDOWN, now + self.grace)
-        self._requests.put(_Request(source, now))
 
     # On the coordinator's thread.
 
     def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are to interrupt the main thread
         begun_at: float | None = None
         called_last = False
         while True:
-            try:
-                request = self._requests.get(timeout=self._patience(called_last))
-            except queue.Empty:
+            heard = self._wake.wait(self._patience(called_last))
+            if not heard:
                 if called_last:
                     self._overrun()
                     return
                 called_last = True
-                for callback in tuple(self._last_calls):
-                    self._contain(callback)
-                continue
-            if request is None:
-                return
-            if request is _RELOAD:
-                for callback in tuple(self._reloads):
-                    self._contain(callback)
-                continue
-            if begun_at is None:
-                begun_at = request.at
-                self._begin(request)
-            elif self._force and request.at - begun_at > REPEAT_AFTER:
-                self._hurry(request)
+                self._contain_all(self._last_calls)
+            for byte in heard:
+                if byte == _END[0]:
+                    return
+                if byte == self._reload_on:
+                    self._contain_all(self._reloads)
+                    continue
+                source = self._source_of(byte)
+                if source is None:
+                    continue
+                self._record(source)
+                now = time.monotonic()
+                if begun_at is None:
+                    begun_at = now
+                    self._begin(source)
+                elif self._force and now - begun_at > REPEAT_AFTER:
+                    self._hurry(source)
+
+    def _source_of(self, byte: int) -> str | None:
+        """Return what a byte on the pipe stands for; None for a signal that is not ours."""
+        if byte == _REQUEST[0]:
+            return self._reasons.popleft()
+        return signal.Signals(byte).name if byte in self._signals else None
 
     def _patience(self, called_last: bool) -> float | None:
         """Return the seconds until the next rung of the ladder; None where none is due."""
@@ -269,18 +289,18 @@ class ShutdownCoordinator:
         left = interruption.seconds_left - 0.05 * self.grace  # what the very last rung takes
         return max(0.0, left if called_last else left - (1 - LAST_CALL - 0.05) * self.grace)
 
-    def _begin(self, request: _Request) -> None:
+    def _begin(self, source: str) -> None:
         self._stopped.set()
-        log.info("%s: %s received; stopping within %.1f s", self.role, request.source, self.grace)
+        log.info("%s: %s received; stopping within %.1f s", self.role, source, self.grace)
         self._tell()
 
-    def _hurry(self, request: _Request) -> None:
+    def _hurry(self, source: str) -> None:
         interruption = self._interruption
         assert interruption is not None
         hurried = time.monotonic() + min(HURRY, 0.1 * self.grace)
         if interruption.deadline is None or interruption.deadline <= hurried + 0.1 * self.grace:
             return
-        log.warning("%s: %s received again; going to the end of the shutdown now", self.role, request.source)
+        log.warning("%s: %s received again; going to the end of the shutdown now", self.role, source)
         self._interruption = Interruption(Reason.SHUTDOWN, hurried + 0.1 * self.grace)
         self._tell()
 
@@ -288,7 +308,11 @@ class ShutdownCoordinator:
         interruption = self._interruption
         assert interruption is not None
         for callback in tuple(self._callbacks):
-            self._contain(lambda callback=callback: callback(interruption))
+            self._contain(partial(callback, interruption))
+
+    def _contain_all(self, callbacks: list[Callable[[], Any]]) -> None:
+        for callback in tuple(callbacks):
+            self._contain(callback)
 
     @staticmethod
     def _contain(callback: Callable[[], Any]) -> None:
@@ -336,6 +360,19 @@ class ShutdownCoordinator:
         if not self._registered:
             self._registered = True
             atexit.register(self.close)
+
+
+_started: weakref.WeakSet[ShutdownCoordinator] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    """A forked child has orders of its own: its parent's handlers and wake-up pipe are not for it."""
+    for coordinator in tuple(_started):
+        coordinator._restore_signals()
+    _started.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def flush_logs() -> None:

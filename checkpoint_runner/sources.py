@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -35,7 +35,7 @@ class Counted(Generic[T]):
 
     def __init__(self, items: Iterable[T]) -> None:
         self.items = items
-        self.total = len(items) if hasattr(items, "__len__") else None
+        self.total = len(items) if isinstance(items, Sized) else None
 
     def after(self, count: int) -> Iterator[T]:
         """Return the items behind the first `count`."""
@@ -43,7 +43,8 @@ class Counted(Generic[T]):
         if not count:
             return iter(items)
         if isinstance(items, range):
-            return iter(items[count:])
+            rest: Iterator[Any] = iter(items[count:])
+            return rest
         if isinstance(items, Sequence) and not isinstance(items, list | tuple | str):
             return map(items.__getitem__, range(count, len(items)))  # skipped items may be dear to make
         return islice(items, count, None)

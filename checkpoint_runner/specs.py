@@ -46,7 +46,7 @@ def register(spec: TaskSpec) -> None:
         there = _by_name.get(name)
         if there is not None and _origin(there) != _origin(spec):
             raise DuplicateTask(
-                f"Two functions claim the task name {name!r}: {' and '.join(map(str, (_origin(there), _origin(spec))))}. "
+                f"Two functions claim the task name {name!r}: {_origin(there)} and {_origin(spec)}. "
                 "Give one of them another: @checkpointed(name=...)."
             )
     for name in (spec.name, *spec.aliases):

@@ -128,7 +128,7 @@ class Store:
     def entered(self, job_id: str, status: str) -> float | None:
         """Return the moment in ms at which the job entered that status; None where it is not in it."""
         score = self.sender.send(lambda client: client.zscore(self.keys.status(status), job_id))
-        return None if score is None else float(cast("float", score))
+        return None if score is None else float(score)
 
     # The life of an attempt.
 
@@ -185,6 +185,17 @@ class Store:
     def decline(self, job_id: str, attempt: int, delivery: str, reason: str) -> str:
         """Hand a delivery back that this worker can't run; return the new status or "refused"."""
         return self._word("decline", job_id, attempt, delivery, reason)
+
+    # RQ's side, for a process that runs deliveries without an RQ worker.
+
+    def pop_delivery(self, queue: str) -> str | None:
+        """Take the first delivery of a queue. Not sent again: a lost reply loses it, and the sweep makes a new one."""
+        popped = self.sender.send(lambda client: client.lpop(self.keys.queue(queue)), until=0.0)
+        return None if popped is None else str(popped, "ascii", "replace")  # type: ignore[arg-type]
+
+    def forget_delivery(self, delivery: str) -> None:
+        """Remove RQ's hash of a delivery that was run."""
+        self.sender.send(lambda client: client.delete(self.keys.delivery(delivery)))
 
     # What is done for processes that are not there any more.
 

@@ -187,7 +187,9 @@ def supervise_workers(
     with ShutdownCoordinator(settings.grace, reload_on=signal.SIGHUP, role=role) as coordinator:
         if parent is not None:
             processes.die_with_parent(parent, signal.SIGTERM)
-        backend = coordinator.manage(Backend(settings.url, settings, REQUEST), name="the supervisor's Redis connections")
+        backend = coordinator.manage(
+            Backend(settings.url, settings, REQUEST), name="the supervisor's Redis connections"
+        )
         try:
             backend.check()
         except RedisUnavailable as error:

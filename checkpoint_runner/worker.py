@@ -6,6 +6,7 @@ with what RQ expects of it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -22,17 +23,15 @@ from rq import Queue, Worker
 from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
 from rq.job import Job as RQJob
-from rq.job import JobStatus
-from rq.timeouts import BaseDeathPenalty
 
 from checkpoint_runner import processes
 from checkpoint_runner.backend import Backend
 from checkpoint_runner.clients import WORKER, Profile, client_name, connect
 from checkpoint_runner.delivery import Delivery, Host, set_host
 from checkpoint_runner.errors import RedisTrouble
+from checkpoint_runner.inert import DeliveryJob, NoDeathPenalty, PayloadSerializer
 from checkpoint_runner.interruptions import Interruption
 from checkpoint_runner.lifeline import Lifeline
-from checkpoint_runner.payload import DELIVERED_CALL, PAYLOAD
 from checkpoint_runner.shutdown import ShutdownCoordinator
 from checkpoint_runner.sweep import Sweeper
 
@@ -54,57 +53,13 @@ RQ = Profile("worker", socket_timeout=POP + 4, patience=0.0)
 """RQ blocks for POP seconds on its connection."""
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
-_OURS = b"delivery"
 _FOREIGN = (
     "checkpoint-runner workers run deliveries of checkpoint_runner tasks only, and this is an ordinary RQ job. "
     "Nothing of it was run. Start a stock worker for its queue (rq worker {queue}) and requeue it."
 )
 
 
-class NoDeathPenalty(BaseDeathPenalty):  # type: ignore[misc]
-    """No timeout. RQ's raises from SIGALRM at any moment, also in the middle of a Redis command."""
-
-    def setup_death_penalty(self) -> None: ...
-    def cancel_death_penalty(self) -> None: ...
-
-
-class PayloadSerializer:
-    """Reads nothing: knows our own payload and refuses the rest."""
-
-    @staticmethod
-    def dumps(*_args: Any, **_kwargs: Any) -> bytes:
-        return _OURS
-
-    @staticmethod
-    def loads(data: bytes, *_args: Any, **_kwargs: Any) -> Any:
-        if data != _OURS:
-            raise ValueError("not a delivery of checkpoint_runner")
-        return DELIVERED_CALL
-
-
-class DeliveryJob(RQJob):  # type: ignore[misc]
-    """An RQ job of which only what can do no harm is read: a forged meta, result, callback or webhook is inert."""
-
-    is_delivery = False
-
-    def restore(self, raw_data: dict[bytes, bytes]) -> None:
-        self.is_delivery = raw_data.get(b"data") == PAYLOAD
-        status = raw_data.get(b"status", b"").decode("ascii", "replace")
-        known = status if status in {member.value for member in JobStatus} else JobStatus.QUEUED.value
-        origin = raw_data.get(b"origin", b"")
-        super().restore(
-            {
-                b"data": _OURS if self.is_delivery else b"foreign",
-                b"status": known.encode(),
-                b"origin": origin,
-                b"timeout": b"-1",
-                b"result_ttl": b"0",
-                b"failure_ttl": b"60",
-            }
-        )
-
-
-class CheckpointWorker(Worker):  # type: ignore[misc]
+class CheckpointWorker(Worker):
     """Runs deliveries, each in a forked horse.
 
     The coordinator owns the signals: RQ's own handlers, which raise into whatever runs, are not installed.
@@ -149,10 +104,8 @@ class CheckpointWorker(Worker):  # type: ignore[misc]
     def _on_stop(self, _interruption: Interruption) -> None:
         self._stop_requested = True
         self._signal_horse()
-        try:
+        with contextlib.suppress(OSError):  # full: it is awake anyway; closed: it is gone
             os.write(self._wake_write, b"x")
-        except OSError:
-            pass  # full (it is awake anyway) or closed (it is gone)
 
     def _kill_for_shutdown(self) -> None:
         if self._horse_pid:
@@ -164,10 +117,8 @@ class CheckpointWorker(Worker):  # type: ignore[misc]
         """Tell the horse, and it alone: its subprocesses belong to the task."""
         pid = self._horse_pid
         if pid:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
                 os.kill(pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass  # it ended by itself
 
     # What RQ calls.
 
@@ -190,14 +141,14 @@ class CheckpointWorker(Worker):  # type: ignore[misc]
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
-    ) -> tuple[DeliveryJob, Queue] | None:
+    ) -> tuple[RQJob, Queue] | None:
         """Wait for a delivery. A stop is looked at between two pops, so that none is popped and dropped."""
         self.set_state("idle")
         while not self._stop_requested:
             self._sweeper.sweep_if_due()
             self._heartbeat_if_due()
             try:
-                return self.queue_class.dequeue_any(  # type: ignore[no-any-return]
+                return self.queue_class.dequeue_any(
                     self._ordered_queues,
                     timeout,
                     connection=self.connection,
@@ -209,9 +160,9 @@ class CheckpointWorker(Worker):  # type: ignore[misc]
                 continue
         raise StopRequested
 
-    def execute_job(self, job: DeliveryJob, queue: Queue) -> None:
+    def execute_job(self, job: RQJob, queue: Queue) -> None:
         """Run one delivery in a horse, and see to its job when the horse is gone, however it went."""
-        if not job.is_delivery:
+        if not (isinstance(job, DeliveryJob) and job.is_delivery):
             self._refuse(job, queue)
             return
         if self._stop_requested:
@@ -226,7 +177,7 @@ class CheckpointWorker(Worker):  # type: ignore[misc]
             self._lifeline.close()
             self._lifeline = self._delivery = None
 
-    def fork_work_horse(self, job: DeliveryJob, queue: Queue) -> None:
+    def fork_work_horse(self, job: RQJob, queue: Queue) -> None:
         """Fork with the signals held back until the horse has handlers of its own: none falls in between."""
         parent = os.getpid()
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -260,12 +211,13 @@ class CheckpointWorker(Worker):  # type: ignore[misc]
         processes.die_with_parent(self._parent)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
-    def main_work_horse(self, job: DeliveryJob, queue: Queue) -> None:
+    def main_work_horse(self, job: RQJob, queue: Queue) -> None:
         """In the horse: run, then close explicitly, since neither atexit nor `finally` outlives RQ's os._exit."""
         code = 1
         try:
             self.setup_work_horse_signals()
             self._is_horse = True
+            assert self.execution is not None
             self.perform_job(job, queue, self.execution)
             code = 0
         except BaseException:
@@ -306,7 +258,7 @@ class CheckpointWorker(Worker):  # type: ignore[misc]
             if exited is not None:
                 os.close(exited)
 
-    def monitor_work_horse(self, job: DeliveryJob, queue: Queue, execution: Execution) -> None:
+    def monitor_work_horse(self, job: RQJob, queue: Queue, execution: Execution) -> None:
         """As RQ does it; what an ended horse left in RQ's registries goes at once."""
         self._rq_watch = (job, execution)
         super().monitor_work_horse(job, queue, execution)
@@ -368,17 +320,17 @@ class CheckpointWorker(Worker):  # type: ignore[misc]
         else:
             self.heartbeat()
             if self.should_run_maintenance_tasks:
-                self.run_maintenance_tasks()
+                self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
 
-    _rq_watch: tuple[DeliveryJob, Execution] | None = None
+    _rq_watch: tuple[RQJob, Execution] | None = None
 
-    def _clean_up(self, job: DeliveryJob, execution: Execution) -> None:
+    def _clean_up(self, job: RQJob, execution: Execution) -> None:
         self._rq_watch = None
         with self.connection.pipeline() as pipeline:
             self.cleanup_execution(job, pipeline=pipeline, execution=execution)
             pipeline.execute()
 
-    def _hand_back(self, job: DeliveryJob, queue: Queue) -> None:
+    def _hand_back(self, job: RQJob, queue: Queue) -> None:
         """A stop came between the pop and the fork: the delivery goes back to where it was."""
         keys = self.backend.keys
         log.info("Delivery %s is handed back: the worker stops", job.id)
@@ -391,7 +343,7 @@ class CheckpointWorker(Worker):  # type: ignore[misc]
 
         self._contained(put_back)
 
-    def _refuse(self, job: DeliveryJob, queue: Queue) -> None:
+    def _refuse(self, job: RQJob, queue: Queue) -> None:
         """Move an ordinary RQ job to RQ's failed registry, untouched."""
         keys, message = self.backend.keys, _FOREIGN.format(queue=queue.name)
         log.error("RQ job %s: %s", job.id, message)

@@ -42,7 +42,11 @@ class Processes:
         self.folder = folder
         self.started: list[subprocess.Popen[bytes]] = []
         self.environ = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("CHECKPOINT_", "RQ_", "REDIS_"))},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("CHECKPOINT_", "RQ_", "REDIS_"))
+            },
             "CHECKPOINT_RUNNER_REDIS_URL": url,
             "CHECKPOINT_RUNNER_TASKS": TASKS,
             "PYTHONPATH": str(ROOT),

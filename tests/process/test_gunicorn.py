@@ -132,7 +132,7 @@ def test_a_reload_moves_the_jobs_to_new_workers(processes: Processes, real_runne
     assert repeated(gunicorn.path) == 0
     assert {real_runner.job(job_id).crashes for job_id in ids} == {0}
     assert sum(real_runner.job(job_id).interruptions for job_id in ids) >= 2
-    eventually(lambda: gunicorn.answers(), what="web goes on")
+    eventually(gunicorn.answers, what="web goes on")
     gunicorn.master.send_signal(signal.SIGTERM)
     assert gunicorn.master.wait(10) == 0
     eventually(lambda: processes.connections() == [], within=2)

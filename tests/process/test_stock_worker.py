@@ -22,7 +22,9 @@ def stock_worker(processes: Processes, *arguments: str, name: str = "rq") -> sub
 
 
 @pytest.mark.parametrize(
-    "worker_class", ["rq.worker.Worker", "rq.worker.SpawnWorker", "rq.worker.SimpleWorker"], ids=["fork", "spawn", "simple"]
+    "worker_class",
+    ["rq.worker.Worker", "rq.worker.SpawnWorker", "rq.worker.SimpleWorker"],
+    ids=["fork", "spawn", "simple"],
 )
 def test_a_stock_worker_runs_a_job_to_its_end(
     worker_class: str, processes: Processes, real_runner: Runner, tmp_path: Path
