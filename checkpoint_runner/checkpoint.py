@@ -163,6 +163,10 @@ class Checkpoint(Generic[StateT]):
         It is saved with the next finished item, so that it never runs ahead of the position.
         """
         self._check_owner("progress")
+        _require_count(done, "done")
+        _require_count(total, "total")
+        if message is not None and not isinstance(message, str):
+            raise WrongUse(f"progress(message={message!r}) was called; expected text.")
         course = self._course
         given = (done, total, message)
         course.manual = tuple(  # type: ignore[assignment]
@@ -205,3 +209,8 @@ class Checkpoint(Generic[StateT]):
                 f"Checkpoint.{verb} was used in another process or thread than the task's own. "
                 "Pass values to threads and subprocesses, and use the checkpoint where the task runs."
             )
+
+
+def _require_count(value: object, what: str) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise WrongUse(f"progress({what}={value!r}) was called; expected a whole number of at least 0.")

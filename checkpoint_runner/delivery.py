@@ -14,6 +14,7 @@ from checkpoint_runner.errors import BrokenCheckpoint
 from checkpoint_runner.lease import RedisLease
 from checkpoint_runner.pulse import Chore
 from checkpoint_runner.records import Record, decode_record
+from checkpoint_runner.recovery import recover
 from checkpoint_runner.shutdown import ShutdownCoordinator
 from checkpoint_runner.store import Claim
 
@@ -89,7 +90,7 @@ def run_delivery(host: Host, rq_id: str) -> str:
     backend = host.backend
     store = backend.store
     if host.coordinator is not None and host.coordinator.stopping is not None:
-        return store.crash(delivery.job_id, delivery.attempt, rq_id, "", "shutdown", until=None)
+        return recover(backend, delivery.job_id, delivery.attempt, rq_id, "", "shutdown")
     found = store.read(delivery.job_id, ("task", "version"))
     if found is None:
         return "gone"

@@ -16,6 +16,7 @@ from checkpoint_runner.durations import Duration, seconds
 from checkpoint_runner.errors import JobCancelled, JobFailed, JobNotFound, NotPossibleNow
 from checkpoint_runner.records import Progress, decode_progress
 from checkpoint_runner.statuses import FINAL, Status
+from checkpoint_runner.store import Entry
 
 R = TypeVar("R")
 
@@ -282,21 +283,21 @@ def listed(
     if after is not None and after.status in statuses:
         statuses = statuses[statuses.index(after.status) :]
     for status in statuses:
-        position = 0.0
+        position: Entry | None = None
         if after is not None and after.status is status:
-            position = backend.store.entered(after.id, status) or 0.0
+            position = Entry(after.id, backend.store.entered_at(after.id, status))
         while len(found) < limit:
             page = backend.store.ids(status, limit=_PAGE, after=position)
-            for job_id, _ in page:
+            for entry in page:
                 try:
-                    job: Job[Any] = read(backend, job_id)
+                    job: Job[Any] = read(backend, entry.job_id)
                 except JobNotFound:
                     continue  # removed between the list and the look
                 if wanted(job) and len(found) < limit:
                     found.append(job)
             if len(page) < _PAGE:
                 break
-            position = page[-1][1]
+            position = page[-1]
     return found
 
 

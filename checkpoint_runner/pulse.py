@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from checkpoint_runner.control import Control
 from checkpoint_runner.errors import RedisTrouble
 from checkpoint_runner.journal import Journal
 from checkpoint_runner.lease import RedisLease
+from checkpoint_runner.wakeup import leave_signals_to_main_thread
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Pulse:
         self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are to interrupt the main thread
+        leave_signals_to_main_thread()
         while not self._end.wait(TICK):
             try:
                 self._beat(time.monotonic())

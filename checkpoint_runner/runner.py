@@ -100,6 +100,16 @@ class Runner:
         """Where the server is, without the password."""
         return self._backend.address
 
+    @property
+    def draining(self) -> bool:
+        """Whether this process said that it stops soon: it should be given nothing new."""
+        return self._backend.draining
+
+    def ping(self) -> None:
+        """Ask the server for a sign of life. Raises RedisUnavailable, RedisRefused or UnsupportedServer."""
+        self._backend.check()
+        self._backend.sender.send(lambda client: client.ping())
+
     def job(self, job_id: str) -> Job[Any]:
         """Return the job. Raises JobNotFound, RedisUnavailable."""
         if not job_id.isalnum():  # it becomes part of a key
@@ -257,6 +267,7 @@ def _require_importable(spec: specs.TaskSpec) -> None:
 
 
 _default: Runner | None = None
+_draining = False
 _default_lock = threading.Lock()
 
 
@@ -267,6 +278,8 @@ def configure(runner: Runner) -> Runner:
         if _default is not None and _default is not runner:
             _default.close()
         _default = runner
+        if _draining:
+            runner.drain()
     return runner
 
 
@@ -276,11 +289,15 @@ def default_runner() -> Runner:
     with _default_lock:
         if _default is None:
             _default = Runner.from_env()
+            if _draining:
+                _default.drain()
         return _default
 
 
 def drain_default() -> None:
-    """Tell the default runner, where there is one, that the process stops soon. Signal-safe."""
+    """Say that this process stops soon, to its default runner, also to one that is yet to come. Signal-safe."""
+    global _draining
+    _draining = True
     if _default is not None:
         _default.drain()
 

@@ -25,7 +25,7 @@ from checkpoint_runner import keys
 from checkpoint_runner.durations import Duration, seconds
 from checkpoint_runner.errors import WrongUse
 from checkpoint_runner.interruptions import Interruption, Reason
-from checkpoint_runner.wakeup import WakeUp
+from checkpoint_runner.wakeup import WakeUp, leave_signals_to_main_thread
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +247,7 @@ class ShutdownCoordinator:
     # On the coordinator's thread.
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are to interrupt the main thread
+        leave_signals_to_main_thread()
         begun_at: float | None = None
         called_last = False
         while True:

@@ -54,6 +54,14 @@ class Due:
     attempt: int
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A job in a status, and the moment in ms at which it entered it."""
+
+    job_id: str
+    entered_at: float
+
+
 class Store:
     """Reads and changes jobs in Redis through one sender.
 
@@ -116,19 +124,23 @@ class Store:
         entries = self.sender.send(lambda client: client.lrange(self.keys.history(job_id), 0, -1))
         return [entry.decode("utf-8", "replace") for entry in cast("list[bytes]", entries)]
 
-    def ids(self, status: str, *, limit: int, after: float) -> list[tuple[str, float]]:
-        """Return (job id, the moment in ms it entered that status), oldest first."""
-        entries = self.sender.send(
-            lambda client: client.zrange(
-                self.keys.status(status), f"({after}", "+inf", byscore=True, offset=0, num=limit, withscores=True
-            )
-        )
-        return [(job_id.decode(), float(score)) for job_id, score in cast("list[tuple[bytes, float]]", entries)]
+    def ids(self, status: str, *, limit: int, after: Entry | None = None) -> list[Entry]:
+        """Return the next entries of a status, those first that entered it first.
 
-    def entered(self, job_id: str, status: str) -> float | None:
-        """Return the moment in ms at which the job entered that status; None where it is not in it."""
+        `after` is the last entry seen; where it has left the status meanwhile, its moment tells where to go on.
+        """
+        key = self.keys.status(status)
+        rank = None if after is None else self.sender.send(lambda client: client.zrank(key, after.job_id))
+        if after is not None and rank is None:
+            rank = self.sender.send(lambda client: client.zcount(key, "-inf", after.entered_at)) - 1
+        first = 0 if rank is None else int(rank) + 1
+        found = self.sender.send(lambda client: client.zrange(key, first, first + limit - 1, withscores=True))
+        return [Entry(job_id.decode(), float(score)) for job_id, score in cast("list[tuple[bytes, float]]", found)]
+
+    def entered_at(self, job_id: str, status: str) -> float:
+        """Return the moment in ms at which the job entered that status; 0 where it is not in it."""
         score = self.sender.send(lambda client: client.zscore(self.keys.status(status), job_id))
-        return None if score is None else float(score)
+        return float(score or 0.0)
 
     # The life of an attempt.
 
@@ -199,9 +211,11 @@ class Store:
 
     # What is done for processes that are not there any more.
 
-    def crash(self, job_id: str, attempt: int, delivery: str, cause: str, kind: str, *, until: float | None) -> str:
+    def crash(
+        self, job_id: str, attempt: int, delivery: str, cause: str, kind: str, error: bytes, *, until: float | None
+    ) -> str:
         """The process that had the delivery is dead; return the new status or "refused"."""
-        return self._word("crash", job_id, attempt, delivery, cause, kind, until=until)
+        return self._word("crash", job_id, attempt, delivery, cause, kind, error, until=until)
 
     def expire(self, due: Due) -> str:
         return self._word("expire", due.job_id, due.attempt)

@@ -8,6 +8,7 @@ import time
 from checkpoint_runner import processes
 from checkpoint_runner.backend import Backend
 from checkpoint_runner.errors import RedisTrouble
+from checkpoint_runner.recovery import recover
 from checkpoint_runner.statuses import FINAL, Status
 from checkpoint_runner.store import Due
 
@@ -77,7 +78,7 @@ class Sweeper:
     def _bury_the_dead(self) -> int:
         """Recover the running jobs whose holder lived on this machine and is proved dead."""
         store, buried = self._backend.store, 0
-        for job_id, _ in store.ids(Status.RUNNING, limit=MOST_DUE, after=0.0):
+        for job_id in (entry.job_id for entry in store.ids(Status.RUNNING, limit=MOST_DUE)):
             found = store.read(job_id, ("holder", "attempt", "delivery"))
             if found is None:
                 continue
@@ -85,7 +86,5 @@ class Sweeper:
             if not processes.proved_dead(holder):
                 continue
             cause = "its process is gone from this machine"
-            if store.crash(job_id, int(attempt), delivery, cause, "crash", until=None) != "refused":
-                log.warning("Job %s lost its process (%s) and goes on", job_id, holder)
-                buried += 1
+            buried += recover(self._backend, job_id, int(attempt), delivery, cause, "crash") != "refused"
         return buried

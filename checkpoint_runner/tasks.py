@@ -43,7 +43,7 @@ class Task(Generic[P, R]):
         """The name under which the task is registered."""
         return self.spec.name
 
-    def start(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Make a job; durable when this returns, in one round trip.
 
         Raises WrongArguments, UnstorableValue, WrongDeclaration (a task that no worker could find),
@@ -71,11 +71,11 @@ class Task(Generic[P, R]):
         checked = StartOptions.checked(key=key, unique=unique, queue=queue, delay=delay, labels=labels)
         return Starter(self, checked, runner)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, in memory, without Redis."""
         return call_directly(self.spec, args, kwargs)  # type: ignore[no-any-return]
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """Return a call of this task, its arguments checked. Raises WrongArguments, UnstorableValue."""
         return Call(self.spec.name, self.spec.signature.encode(args, kwargs))
 
@@ -95,7 +95,7 @@ class Starter(Generic[P, R]):
         self._options = options
         self._runner = runner
 
-    def start(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Make the job; see `Task.start`. `job.created` tells whether this call made it."""
         spec = self._task.spec
         arguments = spec.signature.encode(args, kwargs)

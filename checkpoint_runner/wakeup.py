@@ -6,6 +6,17 @@ import contextlib
 import os
 import select
 import signal
+import sys
+import threading
+
+
+def leave_signals_to_main_thread() -> None:
+    """Block signals in this thread: one that the kernel hands to it would not interrupt the main thread's sleep.
+
+    Does nothing where "threads" are greenlets of the main thread (gevent), whose id on Linux is the process's.
+    """
+    if sys.platform == "linux" and threading.get_native_id() != os.getpid():
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
 class WakeUp:

@@ -32,6 +32,7 @@ from checkpoint_runner.errors import RedisTrouble
 from checkpoint_runner.inert import DeliveryJob, NoDeathPenalty, PayloadSerializer
 from checkpoint_runner.interruptions import Interruption
 from checkpoint_runner.lifeline import Lifeline
+from checkpoint_runner.recovery import recover
 from checkpoint_runner.shutdown import ShutdownCoordinator
 from checkpoint_runner.sweep import Sweeper
 
@@ -298,14 +299,9 @@ class CheckpointWorker(Worker):
         interruption = self.coordinator.stopping
         until = time.monotonic() + 5.0 if interruption is None else interruption.deadline
         try:
-            outcome = self.backend.store.crash(delivery.job_id, delivery.attempt, delivery.id, cause, kind, until=until)
+            recover(self.backend, delivery.job_id, delivery.attempt, delivery.id, cause, kind, until=until)
         except RedisTrouble as error:
-            log.error(
-                "Job %s could not be seen to after its horse %s; the sweep will: %s", delivery.job_id, cause, error
-            )
-            return
-        if outcome != "refused":
-            log.warning("The horse of job %s is gone (%s); the job is %s", delivery.job_id, cause, outcome)
+            log.error("Job %s could not be seen to (%s); the sweep will: %s", delivery.job_id, cause, error)
 
     def _heartbeat_if_due(self) -> None:
         now = time.monotonic()

@@ -103,7 +103,7 @@ def create_app(runner: Runner | None = None) -> Flask:
 
     @app.get("/health/ready")
     def ready() -> Response:
-        if jobs()._backend.draining:
+        if jobs().draining:
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "This process is stopping.")
         jobs().jobs(status=Status.RUNNING, limit=1)  # answers 503 where Redis is away
         return _json({"status": "ready"})

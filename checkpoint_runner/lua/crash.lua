@@ -3,7 +3,7 @@
 -- KEYS: 1-7 as in prelude.lua
 -- ARGV: 1 attempt, 2 delivery, 3 what killed it, 4 'crash', or the reason of an interruption that we
 --       ended by force ourselves (then no crash is counted), or 'exit' (it ended by itself: a crash if it
---       had claimed the job, else a delivery that came to nothing)
+--       had claimed the job, else a delivery that came to nothing), 5 the error of a crash loop
 -- Outcomes: 'queued', 'failed', 'paused', 'cancelled', or 'refused' (not this attempt's any more)
 -- Sent again: the holder is gone and the delivery another one, so it is refused.
 
@@ -25,7 +25,7 @@ elseif stop == 'pause' then
   enter('paused', why, nil)
 elseif counted and streak >= job.max_crashes then
   enter_final('failed', 'crash loop')
-  redis.call('HSET', JOB, 'error', ARGV[3])
+  redis.call('HSET', JOB, 'error', ARGV[5])
 else
   enter_queued(counted and 'crash' or ARGV[4], streak <= 1)
 end
