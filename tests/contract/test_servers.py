@@ -182,9 +182,9 @@ def test_both_protocols_are_spoken(real_server: Server, protocol: int) -> None:
             job = world.made("running")
             job.save(1)
             assert world.store.read(job.id, ("status",)) is not None
-            (entry,) = world.store.ids("running", limit=10, after=0.0)
-            assert entry[0] == job.id
-            assert world.store.entered(job.id, "running") == entry[1] > 1e12
+            (entry,) = world.store.ids("running", limit=10)
+            assert entry.job_id == job.id
+            assert world.store.entered_at(job.id, "running") == entry.entered_at > 1e12
             assert len(world.store.history(job.id)) == 2
             assert world.store.due(0.0, LEASE, 10) is not None
             assert job.finish() == "finished"
@@ -290,7 +290,7 @@ def test_a_wrong_password_is_tried_once_per_command(locked: Server) -> None:
     try:
         before = knocks(client)
         with pytest.raises(RedisRefused):
-            Store(Sender(wrong, 5.0), KEYS).ids("queued", limit=1, after=0.0)
+            Store(Sender(wrong, 5.0), KEYS).ids("queued", limit=1)
         assert knocks(client) - before == 1
     finally:
         client.close()
