@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from typing import Any
 
 from checkpoint_runner import events
 from checkpoint_runner.checkpoint import Checkpoint
-from checkpoint_runner.codec import encode
 from checkpoint_runner.control import Control
+from checkpoint_runner.endings import Ending, ending_of
 from checkpoint_runner.errors import NotPossibleNow, RedisTrouble, RedisUnavailable, UnstorableValue
 from checkpoint_runner.interruptions import Interrupted, Interruption, PauseWanted, Reason
 from checkpoint_runner.journal import Journal
@@ -27,9 +26,6 @@ CAREFUL_FOR = 2.0
 
 IDLE_ATTEMPTS = 3
 """Interruptions in a row without a finished item after which a person is told."""
-
-TRACEBACK_LENGTH = 8000
-"""Characters kept of a traceback."""
 
 
 class Attempt:
@@ -66,10 +62,10 @@ class Attempt:
     def attend(self) -> None:
         """A safe place at which the flag is up: stop if asked, save, and be sure of the lease."""
         self.control.raised = time.monotonic() < self._careful_until
-        self.control.throw_if_stopping()
+        self._stop_if_asked()
         self._save()
         self._hold_while_unsure()
-        self.control.throw_if_stopping()
+        self._stop_if_asked()
 
     def run(self, arguments: tuple[tuple[Any, ...], dict[str, Any]], pulse: Pulse | None, careful: float) -> str:
         """Call the task and let go of the job; return its new status, or "lost"."""
@@ -80,54 +76,48 @@ class Attempt:
         if pulse is not None:
             pulse.start()
         try:
-            how, details, reason = self._call(arguments)
-            status = "lost" if how is None else self._let_go(how, *details)
+            ending = self._call(*arguments)
+            status = self._let_go(ending)
         finally:
             if pulse is not None:
                 pulse.stop()
+        position, seconds = self.journal.position(), time.monotonic() - began
         events.emit(
-            events.AttemptEnded(
-                *self._who(),
-                status=status,
-                reason=reason,
-                position=self.journal.position(),
-                seconds=time.monotonic() - began,
-            )
+            events.AttemptEnded(*self._who(), status=status, reason=ending.reason, position=position, seconds=seconds)
         )
+        if isinstance(ending.error, KeyboardInterrupt):
+            raise ending.error  # the job is safe; what called us is still to stop
         return status
 
-    def _call(
-        self, arguments: tuple[tuple[Any, ...], dict[str, Any]]
-    ) -> tuple[str | None, tuple[str | bytes | int, ...], str]:
-        """Call the task; return how to let go of the job, the details that takes, and the reason for people."""
-        positional, named = arguments
+    def _call(self, positional: tuple[Any, ...], named: dict[str, Any]) -> Ending:
+        """Call the task; return how to let go of its job."""
+        raised: BaseException | None = None
         try:
             result = self.task.function(self.checkpoint, *positional, **named)
-            if self.control.thrown:
-                events.emit(events.InterruptionSwallowed(*self._who()))
-                self.control.throw_if_stopping()
-            self.course.publish_end()
-            return "finish", (self.task.signature.result.encode(result, "the result"),), ""
-        except Interrupted as stop:
-            reason = stop.interruption.reason
-            if reason is Reason.LEASE_LOST:
-                return None, (), reason
-            return "interrupt", (reason, 1), reason
-        except PauseWanted as wanted:
-            return "pause", (wanted.reason,), wanted.reason
+            if self.control.thrown is None:
+                self.course.publish_end()
+                return Ending("finish", (self.task.signature.result.encode(result, "the result"),))
+            events.emit(events.InterruptionSwallowed(*self._who()))
         except BaseException as error:  # noqa: BLE001 - SystemExit in a task fails its job, not its worker
-            return "fail", (failure(error),), f"{type(error).__name__}: {error}"
+            raised = error
+        return ending_of(self.control.thrown, raised)
 
-    def _let_go(self, how: str, *details: str | bytes | int) -> str:
+    def _stop_if_asked(self) -> None:
+        self.control.throw_if_thrown()
+        if self.control.interruption is not None:
+            self.course.throw(Interrupted(self.control.interruption))
+
+    def _let_go(self, ending: Ending) -> str:
         """Send the last word until it is answered, or until the process must be gone."""
-        while True:
+        while ending.how is not None:
             try:
-                return self.journal.let_go(how, *details, until=time.monotonic() + 1.0)
+                return self.journal.let_go(ending.how, *ending.details, until=time.monotonic() + 1.0)
             except RedisUnavailable as error:
                 events.emit(events.SaveFailed(*self._who(), error=str(error)))
                 interruption = self.control.interruption
                 if interruption is not None and interruption.seconds_left <= 0.0:
                     return "unknown"
+        return "lost"
 
     def let_go_by_force(self) -> None:
         """The grace is over and the task did not stop: let go for it, and end the process."""
@@ -213,9 +203,3 @@ def call_directly(task: TaskSpec, positional: tuple[Any, ...], named: dict[str, 
         raise NotPossibleNow(f"The task asked for a person: {wanted.reason}", "paused") from None
     task.signature.result.encode(result, "the result")
     return result
-
-
-def failure(error: BaseException) -> bytes:
-    """Return an exception as it is kept in the job: type, message and the end of the traceback."""
-    text = "".join(traceback.format_exception(error))
-    return encode({"type": type(error).__name__, "message": str(error), "traceback": text[-TRACEBACK_LENGTH:]})

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, NoReturn, TypeVar, overload
 
 from typing_extensions import TypeVar as DefaultTypeVar
 
@@ -42,7 +42,7 @@ class Checkpoint(Generic[StateT]):
 
     @property
     def job_id(self) -> str:
-        """The job's id; "direct" where the task was called directly."""
+        """The job's id; one of its own where the task was called directly."""
         return self._lease.job_id
 
     @property
@@ -167,6 +167,7 @@ class Checkpoint(Generic[StateT]):
         _require_count(total, "total")
         if message is not None and not isinstance(message, str):
             raise WrongUse(f"progress(message={message!r}) was called; expected text.")
+        message = None if message is None else names.readable(message)
         course = self._course
         given = (done, total, message)
         course.manual = tuple(  # type: ignore[assignment]
@@ -174,10 +175,10 @@ class Checkpoint(Generic[StateT]):
         )
         course.live = True
 
-    def pause(self, reason: str) -> None:
+    def pause(self, reason: str) -> NoReturn:
         """Pause the job until a person resumes it. Never returns; an unfinished item begins again."""
         self._check_owner("pause")
-        raise PauseWanted(reason)
+        self._course.throw(PauseWanted(names.readable(reason)))
 
     def idempotency_key(self, purpose: str) -> str:
         """Return a key that is the same in every attempt at this item, for APIs that take one.

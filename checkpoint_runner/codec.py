@@ -62,9 +62,16 @@ def require_plain(value: Any, path: str) -> None:
         )
 
 
+def _require_plain_throughout(value: Any, path: str) -> None:
+    try:
+        require_plain(value, path)
+    except RecursionError:
+        raise UnstorableValue(f"{path} is nested too deep, or contains itself; expected a value with an end.") from None
+
+
 def is_plain(annotation: Any) -> bool:
     """Say whether values of that annotation are stored by the rule for plain values."""
-    return annotation in (None, Any, dict, list, dict[str, Any], list[Any]) or annotation is object
+    return annotation is object or annotation in (Any, dict, list, dict[str, Any], list[Any])
 
 
 class Typed:
@@ -74,7 +81,7 @@ class Typed:
         self.annotation = annotation
         self.plain = is_plain(annotation)
         try:
-            self._decoder = msgspec.json.Decoder(Any if self.plain else annotation)
+            self._decoder = msgspec.json.Decoder(Any if annotation is object else annotation)
         except TypeError as error:
             raise UnstorableValue(f"The annotation {_short(annotation)} can't be stored: {error}.") from None
 
@@ -84,7 +91,7 @@ class Typed:
         Raises UnstorableValue.
         """
         if self.plain:
-            require_plain(value, path)
+            _require_plain_throughout(value, path)
         encoded = self.encode_unchecked(value, path)
         if not self.plain and (back := self.decode(encoded, path)) != value:
             raise UnstorableValue(
@@ -98,7 +105,7 @@ class Typed:
             return encode(value)
         except (TypeError, ValueError, RecursionError) as error:
             if self.plain:
-                require_plain(value, path)  # it knows the path and has better advice
+                _require_plain_throughout(value, path)  # it knows the path and has better advice
             raise UnstorableValue(f"{path} is {_short(value)}, which can't be stored: {error}.") from None
 
     def decode(self, encoded: bytes | msgspec.Raw, path: str) -> Any:

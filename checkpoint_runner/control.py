@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from checkpoint_runner.interruptions import Interrupted, Interruption, Reason
+from typing import NoReturn
+
+from checkpoint_runner.interruptions import Interrupted, Interruption, PauseWanted, Reason
 
 _URGENCY = (Reason.PAUSE, Reason.CANCEL, Reason.SHUTDOWN, Reason.LEASE_LOST)
 
@@ -15,7 +17,7 @@ class Control:
     def __init__(self) -> None:
         self.raised = False
         self.interruption: Interruption | None = None
-        self.thrown = False
+        self.thrown: Interrupted | PauseWanted | None = None
 
     def request(self, interruption: Interruption) -> bool:
         """Ask the attempt to stop; a more pressing request takes the place of an earlier one.
@@ -32,11 +34,16 @@ class Control:
 
     def withdraw(self, reason: Reason) -> None:
         """Take a request back that no safe place has honoured yet."""
-        if self.interruption is not None and self.interruption.reason is reason and not self.thrown:
+        if self.interruption is not None and self.interruption.reason is reason and self.thrown is None:
             self.interruption = None
 
-    def throw_if_stopping(self) -> None:
-        """Raise Interrupted where the attempt was asked to stop; again at every safe place after that."""
-        if self.interruption is not None:
-            self.raised = self.thrown = True
-            raise Interrupted(self.interruption)
+    def throw_if_thrown(self) -> None:
+        """Raise again what the task caught and was not to catch: nothing that it does since then counts."""
+        if self.thrown is not None:
+            raise self.thrown
+
+    def throw(self, control_flow: Interrupted | PauseWanted) -> NoReturn:
+        """Unwind the task."""
+        self.raised = True
+        self.thrown = control_flow
+        raise control_flow

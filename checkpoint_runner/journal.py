@@ -15,6 +15,7 @@ import msgspec
 
 from checkpoint_runner.lease import Lease
 from checkpoint_runner.records import EncodedRecord, Level, Position, Progress, Record, encode_record
+from checkpoint_runner.scripts import Argument
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -96,7 +97,7 @@ class Journal:
             del self._passed[: len(passed)]
             return answer
 
-    def let_go(self, how: str, *details: str | bytes | int, until: float) -> str:
+    def let_go(self, how: str, *details: Argument, until: float) -> str:
         """End the attempt in the way of that name, with the newest record; return the job's new status."""
         with self._lock:
             return self._lease.let_go(how, self._encode(self.newest), *details, until=until)

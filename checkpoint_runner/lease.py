@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from checkpoint_runner.names import new_job_id
 from checkpoint_runner.records import EncodedRecord
 from checkpoint_runner.scripts import Argument
 from checkpoint_runner.store import Store
@@ -75,7 +76,7 @@ class MemoryLease:
     """A lease on a job that lives in this call only: a task called directly, without Redis."""
 
     def __init__(self) -> None:
-        self.job_id = "direct"
+        self.job_id = new_job_id()
         self.attempt = 1
         self.unanswered = False
         self._steps: dict[str, bytes] = {}

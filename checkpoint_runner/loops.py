@@ -7,13 +7,13 @@ of a loop. A loop is known by its name in its body; the path of (name, cursor) i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
 from checkpoint_runner.control import Control
 from checkpoint_runner.errors import WrongUse
-from checkpoint_runner.interruptions import PauseWanted
+from checkpoint_runner.interruptions import Interrupted, PauseWanted
 from checkpoint_runner.journal import Extras, Journal, Place
 from checkpoint_runner.records import Level, Position
 from checkpoint_runner.sources import Counted, Source
@@ -97,8 +97,8 @@ class Course:
                     extras = self._finish_item(loop, count, count)
                 else:
                     journal.newest = (place, count, count, extras)
-        except GeneratorExit:
-            self._leave(loop)
+        except BaseException:
+            self._leave(loop, count)
             raise
         self._close(loop, count)
 
@@ -116,8 +116,8 @@ class Course:
                     extras = self._finish_item(loop, count, cursor)
                 else:
                     journal.newest = (place, count, cursor, extras)
-        except GeneratorExit:
-            self._leave(loop)
+        except BaseException:
+            self._leave(loop, count)
             raise
         finally:
             close = getattr(items, "close", None)
@@ -153,11 +153,15 @@ class Course:
         if body.resume:
             level, *inner = body.resume
             if level.loop != name:
-                raise PauseWanted(
-                    f"The checkpoint stands in the loop {_called(level.loop)}, but the task came to {_called(name)} "
-                    "first: the order of its loops has changed. Put the loop back, or cancel the job."
+                self.throw(
+                    PauseWanted(
+                        f"The checkpoint stands in the loop {_called(level.loop)}, but the task came to "
+                        f"{_called(name)} first: the order of its loops has changed. "
+                        "Put the loop back, or cancel the job."
+                    )
                 )
             body.resume = ()
+            self.live = True  # the first item's body comes from the record; the next one's is new
             loop = Loop(name, body, place, level, Body((*outer, level), tuple(inner)))
         else:
             loop = Loop(name, body, place, Level(), Body(None))
@@ -165,12 +169,18 @@ class Course:
         self.body = loop.item
         return loop
 
+    def throw(self, control_flow: Interrupted | PauseWanted) -> NoReturn:
+        """Unwind the task; what it does although it was unwound is not published."""
+        self.live = True
+        self.control.throw(control_flow)
+
     def go_on(self) -> None:
         """The task goes on in this body: a loop that it left early is done."""
+        self.control.throw_if_thrown()
         loop = self.body.left
         if loop is not None:
             self.body.left = None
-            self._done(loop, self.journal.newest[1], self._extras())
+            self._done(loop, loop.count, self._extras())
 
     def publish_here(self) -> None:
         """Declare the present moment consistent: the position stands, state and progress are as they are now."""
@@ -211,6 +221,7 @@ class Course:
         return [[level.loop, level.cursor] for level in self._outer(self.body)]
 
     def _finish_item(self, loop: Loop, count: int, cursor: Any) -> Extras:
+        self.control.throw_if_thrown()
         if self.body is not loop.item:
             raise WrongUse(
                 f"The loop {_called(loop.name)} went on while a loop inside its item was open. "
@@ -226,13 +237,19 @@ class Course:
         self.live = self.state.read or self.manual != _NO_PROGRESS
         return extras
 
-    def _leave(self, loop: Loop) -> None:
-        self.body = loop.body
+    def _leave(self, loop: Loop, count: int) -> None:
+        """The loop was left by break, return or an exception: which of these, what the task does next will tell."""
+        loop.count = count
+        self._back_in(loop.body)
         loop.body.left = loop
 
     def _close(self, loop: Loop, count: int) -> None:
-        self.body = loop.body
+        self._back_in(loop.body)
         self._done(loop, count, self.journal.newest[3])
+
+    def _back_in(self, body: Body) -> None:
+        self.body = body
+        self.live = self.live or not self.at_top  # the item around has had a loop of its own
 
     def _done(self, loop: Loop, count: int, extras: Extras) -> None:
         body = loop.body
@@ -248,6 +265,7 @@ class Course:
         if body.outer is None:
             place, count, cursor, _ = self.journal.newest
             body.outer = place.position(count, cursor)
+            self.live = True
         return body.outer
 
 

@@ -131,7 +131,7 @@ class Runner:
         """
         return jobs_module.listed(
             self._backend,
-            [Status(status)] if status is not None else list(Status),
+            list(Status) if status is None else [_known_status(status)],
             lambda job: (
                 (task is None or job.task == task)
                 and all(job.labels.get(name) == value for name, value in (labels or {}).items())
@@ -250,6 +250,12 @@ class Runner:
             _result=None,
             _backend=self._backend,
         )
+
+
+def _known_status(status: str) -> Status:
+    if status not in set(Status):
+        raise WrongName(f"There is no status {status!r}; expected one of {', '.join(Status)}.")
+    return Status(status)
 
 
 def _require_importable(spec: specs.TaskSpec) -> None:

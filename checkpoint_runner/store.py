@@ -133,7 +133,7 @@ class Store:
         rank = None if after is None else self.sender.send(lambda client: client.zrank(key, after.job_id))
         if after is not None and rank is None:
             rank = self.sender.send(lambda client: client.zcount(key, "-inf", after.entered_at)) - 1
-        first = 0 if rank is None else int(rank) + 1
+        first = 0 if rank is None else cast("int", rank) + 1
         found = self.sender.send(lambda client: client.zrange(key, first, first + limit - 1, withscores=True))
         return [Entry(job_id.decode(), float(score)) for job_id, score in cast("list[tuple[bytes, float]]", found)]
 

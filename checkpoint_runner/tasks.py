@@ -13,7 +13,7 @@ from checkpoint_runner.attempt import call_directly
 from checkpoint_runner.checkpoint import Checkpoint
 from checkpoint_runner.durations import Duration, seconds
 from checkpoint_runner.errors import WrongDeclaration
-from checkpoint_runner.jobs import Job
+from checkpoint_runner.jobs import Job, not_found
 from checkpoint_runner.keys import RETENTION
 from checkpoint_runner.runner import Runner, StartOptions, default_runner
 from checkpoint_runner.signatures import check_declared
@@ -80,8 +80,11 @@ class Task(Generic[P, R]):
         return Call(self.spec.name, self.spec.signature.encode(args, kwargs))
 
     def job(self, job_id: str) -> Job[R]:
-        """Return a job of this task. Raises JobNotFound, RedisUnavailable."""
-        return default_runner().job(job_id)
+        """Return a job of this task. Raises JobNotFound (also for a job of another task), RedisUnavailable."""
+        job: Job[R] = default_runner().job(job_id)
+        if job.task not in (self.spec.name, *self.spec.aliases):
+            raise not_found(job_id)
+        return job
 
     def __repr__(self) -> str:
         return f"<Task {self.spec.name}>"
