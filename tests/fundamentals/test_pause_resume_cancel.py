@@ -141,6 +141,7 @@ def test_finishing_beats_a_cancel(worker: Worker) -> None:
     """Work that is complete would be thrown away."""
     job = letters.start()
     assert worker.run_and(asking(job, "cancel"), after=6) == "finished"
+    assert (job.refresh().status, job.refresh().result) == (Status.FINISHED, "abcdef")
 
 
 @pytest.mark.parametrize("verb", ["pause", "cancel"])

@@ -259,3 +259,23 @@ def test_a_change_in_a_later_item_is_refused_or_comes_back_the_same(worker: Work
     error = job.refresh().error
     assert error is not None
     assert error.type == "UnstorableValue"
+
+
+@checkpointed
+def reads_at_the_very_end(checkpoint: Checkpoint) -> str:
+    if not checkpoint.resumed:
+        checkpoint.state["token"] = "abc"
+    for row in checkpoint.each(range(3)):
+        for column in checkpoint.each(range(2), name="columns"):
+            done.append((row, column))
+        checkpoint.step("close", int)
+    checkpoint.here()
+    return str(checkpoint.state["token"])
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_state_survives_loops_and_steps_that_never_read_it(worker: Worker, stop_after: int) -> None:
+    """State would be written over with nothing by an attempt that has inner loops and steps but never looks at it."""
+    job = reads_at_the_very_end.start()
+    worker.run_until_idle(stop_after=stop_after)
+    assert job.refresh().result == "abc"

@@ -54,7 +54,6 @@ def test_milliseconds_are_whole() -> None:
         ("key", "x" * 500),
         ("label", "tenant"),
         ("namespace", "ckpt"),
-        ("job id", "0" * 32),
     ],
 )
 def test_usable_names(kind: str, name: str) -> None:
@@ -62,14 +61,14 @@ def test_usable_names(kind: str, name: str) -> None:
     assert checked(kind, name) == name
 
 
-@pytest.mark.parametrize("kind", ["queue", "task", "loop", "step", "key", "unique", "label", "namespace", "job id"])
+@pytest.mark.parametrize("kind", ["queue", "task", "loop", "step", "key", "unique", "label", "namespace"])
 @pytest.mark.parametrize("name", ["", "\n", "a\n", "\x1b[31m", "x" * 10_000, None, 5, b"x", "\x00"], ids=repr)
 def test_unusable_names(kind: str, name: Any) -> None:
     """A name would break keys, log lines or terminals."""
     with pytest.raises(WrongName) as caught:
         checked(kind, name)
     assert str(caught.value).startswith(f"The {kind} name ")
-    assert "expected 1 to" in str(caught.value) or "expected 8 to" in str(caught.value)
+    assert "expected 1 to" in str(caught.value)
     assert len(str(caught.value)) < 250
     assert str(caught.value).isprintable()
 
@@ -86,7 +85,7 @@ def test_job_ids_cannot_be_guessed() -> None:
     """Anybody could read other people's jobs by counting."""
     ids = {new_job_id() for _ in range(1000)}
     assert len(ids) == 1000
-    assert all(len(job_id) == 32 and checked("job id", job_id) for job_id in ids)
+    assert all(len(job_id) == 32 and job_id.isalnum() for job_id in ids)
 
 
 def test_keys_stay_in_their_namespace() -> None:
