@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from checkpoint_runner import events
 from checkpoint_runner.checkpoint import Checkpoint
@@ -20,6 +21,8 @@ from checkpoint_runner.records import Record
 from checkpoint_runner.specs import TaskSpec
 from checkpoint_runner.state import State
 from checkpoint_runner.store import Claim
+
+T = TypeVar("T")
 
 CAREFUL_FOR = 2.0
 """After a crash every item is saved for this many `save_every`, so that a deadly item becomes known."""
@@ -39,7 +42,12 @@ class Attempt:
         state = State(task.signature.state, record.state if record else None)
         self.course = Course(self.journal, state, self.control, self.attend)
         self.checkpoint: Checkpoint[Any] = Checkpoint(
-            self.course, lease, resumed=record is not None, kept_steps=kept_steps, heed=self.heed
+            self.course,
+            lease,
+            resumed=record is not None,
+            kept_steps=kept_steps,
+            heed=self.heed,
+            insist=self.insist,
         )
         self._careful_until = 0.0
 
@@ -66,6 +74,15 @@ class Attempt:
         self._save()
         self._hold_while_unsure()
         self._stop_if_asked()
+
+    def insist(self, request: Callable[[], T]) -> T:
+        """Send a request until it is answered; unwind the task where it must stop before that."""
+        while True:
+            try:
+                return request()
+            except RedisUnavailable as error:
+                events.emit(events.SaveFailed(*self._who(), error=str(error)))
+                self._stop_if_asked()
 
     def run(self, arguments: tuple[tuple[Any, ...], dict[str, Any]], pulse: Pulse | None, careful: float) -> str:
         """Call the task and let go of the job; return its new status, or "lost"."""
@@ -104,8 +121,9 @@ class Attempt:
 
     def _stop_if_asked(self) -> None:
         self.control.throw_if_thrown()
-        if self.control.interruption is not None:
-            self.course.throw(Interrupted(self.control.interruption))
+        interruption = self.control.interruption  # read once: the pulse may withdraw it meanwhile
+        if interruption is not None:
+            self.course.throw(Interrupted(interruption))
 
     def _let_go(self, ending: Ending) -> str:
         """Send the last word until it is answered, or until the process must be gone."""

@@ -30,13 +30,21 @@ class Checkpoint(Generic[StateT]):
     """
 
     def __init__(
-        self, course: Course, lease: Lease, *, resumed: bool, kept_steps: bool, heed: Callable[[str], None]
+        self,
+        course: Course,
+        lease: Lease,
+        *,
+        resumed: bool,
+        kept_steps: bool,
+        heed: Callable[[str], None],
+        insist: Callable[[Callable[[], Any]], Any],
     ) -> None:
         self._course = course
         self._lease = lease
         self._resumed = resumed
         self._kept_steps = kept_steps
         self._heed = heed
+        self._insist = insist
         self._step: str | None = None
         self._owner = (os.getpid(), threading.get_ident())
 
@@ -120,24 +128,17 @@ class Checkpoint(Generic[StateT]):
         course.go_on()
         path = course.step_path(name)
         typed = Typed(return_type(function))
-        if self._kept_steps and (kept := self._lease.step_result(path)) is not None:
+        if self._kept_steps and (kept := self._insist(lambda: self._lease.step_result(path))) is not None:
             course.step_kept(path)
             return typed.decode(kept, f"the result of step {name!r}")  # type: ignore[no-any-return]
         self._safe_place()
-        before = course.state.encode()
-        self._step = name
         try:
-            result = function(*args)
-        finally:
-            self._step = None
-        encoded = typed.encode(result, f"the result of step {name!r}")
-        self._heed(self._lease.keep_step(path, encoded))
+            result, encoded = self._run_step(name, typed, function, args)
+        except BaseException:
+            course.give_name_back("step", name)
+            raise
+        self._heed(self._insist(lambda: self._lease.keep_step(path, encoded)))
         course.step_kept(path)
-        if course.state.encode() != before:
-            raise WrongUse(
-                f"The step {name!r} changed the state, which is read-only inside a step: a step that is done is not "
-                "run again, so the change would be lost. Return the value and put it into the state outside."
-            )
         self._safe_place()
         return result
 
@@ -189,6 +190,21 @@ class Checkpoint(Generic[StateT]):
         self._check_owner("idempotency_key")
         text = f"{self.job_id}\n{self._course.path_text(purpose)}"
         return blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def _run_step(self, name: str, typed: Typed, function: Callable[..., T], args: tuple[Any, ...]) -> tuple[T, bytes]:
+        state = self._course.state
+        before = state.freeze()
+        self._step = name
+        try:
+            result = function(*args)
+        finally:
+            self._step = None
+        if state.changed_since(before):
+            raise WrongUse(
+                f"The step {name!r} changed the state, which is read-only inside a step: a step that is done is not "
+                "run again, so the change would be lost. Return the value and put it into the state outside."
+            )
+        return result, typed.encode(result, f"the result of step {name!r}")
 
     def _safe_place(self) -> None:
         if self._course.control.raised:

@@ -56,6 +56,7 @@ _TRANSIENT = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.TryAgainError,
 )
+_NO_WRITES = re.compile("OOM|MISCONF|NOREPLICAS")
 _REFUSED = (
     redis.exceptions.AuthenticationError,
     redis.exceptions.NoPermissionError,
@@ -133,7 +134,7 @@ class Sender:
                 f"The Redis server at {where} gave no usable answer ({_plain(error)}). "
                 "Expected a reachable, writable server: check that it runs and that the URL is right."
             )
-        if "OOM" in str(error) or "MISCONF" in str(error) or "NOREPLICAS" in str(error):
+        if isinstance(error, redis.exceptions.OutOfMemoryError) or _NO_WRITES.search(str(error)):
             return RedisUnavailable(f"The Redis server at {where} takes no writes now: {_plain(error)}")
         return RedisRefused(f"The Redis server at {where} refused a command: {_plain(error)}")
 
@@ -143,6 +144,7 @@ def check_server(sender: Sender) -> None:
     try:
         info = sender.send(lambda client: client.info("server"))
     except RedisRefused:
+        sender.send(lambda client: client.ping())  # a wrong password is refused here too
         return  # no INFO (a test double, or no permission): the commands themselves will tell
     found = str(info.get("redis_version", "0"))
     numbers = tuple(int(part) for part in re.findall(r"\d+", found)[:2])

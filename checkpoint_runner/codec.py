@@ -71,7 +71,7 @@ def _require_plain_throughout(value: Any, path: str) -> None:
 
 def is_plain(annotation: Any) -> bool:
     """Say whether values of that annotation are stored by the rule for plain values."""
-    return annotation is object or annotation in (Any, dict, list, dict[str, Any], list[Any])
+    return annotation is object or annotation in (None, Any, dict, list, dict[str, Any], list[Any])
 
 
 class Typed:
@@ -81,7 +81,7 @@ class Typed:
         self.annotation = annotation
         self.plain = is_plain(annotation)
         try:
-            self._decoder = msgspec.json.Decoder(Any if annotation is object else annotation)
+            self._decoder = msgspec.json.Decoder(Any if annotation in (None, object) else annotation)
         except TypeError as error:
             raise UnstorableValue(f"The annotation {_short(annotation)} can't be stored: {error}.") from None
 
@@ -93,7 +93,7 @@ class Typed:
         if self.plain:
             _require_plain_throughout(value, path)
         encoded = self.encode_unchecked(value, path)
-        if not self.plain and (back := self.decode(encoded, path)) != value:
+        if not self.plain and not _same(back := self.decode(encoded, path), value, encoded):
             raise UnstorableValue(
                 f"{path} is {_short(value)}, but as {_short(self.annotation)} it would come back as {_short(back)}."
             )
@@ -115,6 +115,12 @@ class Typed:
         except (msgspec.DecodeError, RecursionError) as error:
             expected = kind_name(self.annotation) if isinstance(self.annotation, type) else str(self.annotation)
             raise UnstorableValue(f"{path} does not fit {expected}: {error}.") from None
+
+
+def _same(back: Any, value: Any, encoded: bytes) -> bool:
+    if type(value).__eq__ is object.__eq__:  # a class without equality: what it is stored as tells
+        return type(back) is type(value) and encode(back) == encoded
+    return bool(back == value)
 
 
 def kind_name(kind: type) -> str:

@@ -34,7 +34,8 @@ class Control:
 
     def withdraw(self, reason: Reason) -> None:
         """Take a request back that no safe place has honoured yet."""
-        if self.interruption is not None and self.interruption.reason is reason and self.thrown is None:
+        present = self.interruption  # read once: another thread may ask for something more pressing meanwhile
+        if present is not None and present.reason is reason and self.thrown is None:
             self.interruption = None
 
     def throw_if_thrown(self) -> None:

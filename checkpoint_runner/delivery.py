@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from checkpoint_runner import event_log, processes, specs
 from checkpoint_runner.attempt import Attempt, run_claimed
-from checkpoint_runner.backend import Backend
 from checkpoint_runner.errors import BrokenCheckpoint
+from checkpoint_runner.hosts import Host, this_host
 from checkpoint_runner.lease import RedisLease
-from checkpoint_runner.pulse import Chore
 from checkpoint_runner.records import Record, decode_record
 from checkpoint_runner.recovery import recover
-from checkpoint_runner.shutdown import ShutdownCoordinator
 from checkpoint_runner.store import Claim
 
 log = logging.getLogger(__name__)
@@ -37,45 +34,26 @@ class Delivery:
         """Return the parts, or None for an id that is not a delivery's."""
         job_id, _, rest = rq_id.partition("-")
         attempt, _, nonce = rest.partition("-")
-        if not (job_id.isalnum() and attempt.isdigit() and nonce.isdigit()):
+        if not (rq_id.isascii() and job_id.isalnum() and attempt.isdigit() and nonce.isdigit()):
             return None
         return cls(rq_id, job_id, int(attempt))
-
-
-@dataclass(slots=True)
-class Host:
-    """The process that a delivery runs in, and what it needs of it."""
-
-    backend: Backend
-    coordinator: ShutdownCoordinator | None = None
-    is_horse: bool = False
-    chores: tuple[Chore, ...] = ()
-    on_attempt: list[Callable[[Attempt], None]] = field(default_factory=list)
-
-
-_host: list[Host] = []
-"""Set by a CheckpointWorker in its horse; empty under a stock RQ worker."""
-
-
-def set_host(host: Host) -> None:
-    """Say what process this is, before RQ calls `run`."""
-    _host[:] = [host]
 
 
 def run() -> None:
     """Run the delivery that RQ hands to this process. The function that every delivery's payload names."""
     from rq import get_current_job
 
+    from checkpoint_runner.stock import stock_host
+
     rq_job = get_current_job()
     if rq_job is None:
         raise RuntimeError(
             "checkpoint_runner.delivery.run is called by RQ workers only; start tasks with task.start()."
         )
-    if _host:
-        run_delivery(_host[0], rq_job.id)
+    host = this_host()
+    if host is not None:
+        run_delivery(host, rq_job.id)
         return
-    from checkpoint_runner.stock import stock_host
-
     with stock_host(rq_job) as host:
         run_delivery(host, rq_job.id)
 
@@ -101,7 +79,7 @@ def run_delivery(host: Host, rq_id: str) -> str:
     holder = processes.holder(rq_id)
     settings = backend.settings
     until = time.monotonic() + CLAIM_PATIENCE
-    claim = store.claim(delivery.job_id, delivery.attempt, holder, settings.lease, until=until)
+    claim = store.claim(delivery.job_id, delivery.attempt, holder, settings.lease, spec.version, until=until)
     if isinstance(claim, str):
         log.info("Delivery %s came late: the job is %s; nothing is done", rq_id, claim or "gone")
         return "refused"
@@ -115,26 +93,34 @@ def _run_claimed(host: Host, spec: specs.TaskSpec, lease: RedisLease, claim: Cla
     broken = ""
     try:
         record = decode_record(claim.record) if claim.record else None
+        if record is not None and record.version != spec.version:
+            broken = (
+                f"The checkpoint is of version {record.version} of task {spec.name}, the code of version "
+                f"{spec.version}, and nothing says how to get from one to the other. Bring the older code back, "
+                "or cancel the job."
+            )
     except BrokenCheckpoint as error:
         broken = str(error)
-    attempt = Attempt(spec, lease, record, kept_steps=claim.step_results > 0)
+    attempt = Attempt(spec, lease, None if broken else record, kept_steps=claim.step_results > 0)
     if broken:
         log.error("Job %s is paused: %s", lease.job_id, broken)
         return attempt.journal.let_go("pause", broken, until=time.monotonic() + settings.grace)
-    if host.coordinator is not None:
-        host.coordinator.on_shutdown(attempt.stop)
+    forget = host.coordinator.on_shutdown(attempt.stop) if host.coordinator is not None else lambda: None
     for callback in host.on_attempt:
         callback(attempt)
-    return run_claimed(
-        spec,
-        lease,
-        claim,
-        attempt,
-        renew_every=host.backend.renew_every,
-        grace=settings.grace,
-        chores=host.chores,
-        is_horse=host.is_horse,
-    )
+    try:
+        return run_claimed(
+            spec,
+            lease,
+            claim,
+            attempt,
+            renew_every=host.backend.renew_every,
+            grace=settings.grace,
+            chores=host.chores,
+            is_horse=host.is_horse,
+        )
+    finally:
+        forget()
 
 
 def _decline(host: Host, delivery: Delivery, task: str, spec: specs.TaskSpec | None, version: int) -> str:

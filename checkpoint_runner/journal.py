@@ -100,7 +100,8 @@ class Journal:
     def let_go(self, how: str, *details: Argument, until: float) -> str:
         """End the attempt in the way of that name, with the newest record; return the job's new status."""
         with self._lock:
-            return self._lease.let_go(how, self._encode(self.newest), *details, until=until)
+            passed = () if how == "finish" else tuple(self._passed)
+            return self._lease.let_go(how, self._encode(self.newest), *details, *passed, until=until)
 
     def position(self) -> str:
         """Return the newest position for people."""

@@ -80,12 +80,12 @@ class Keys:
         return f"{self.namespace}:status:{status}"
 
     def key(self, task: str, key: str) -> str:
-        """Holds the job that was started with that key."""
-        return f"{self.namespace}:key:{task}:{key}"
+        """Holds the job that was started with that key. No task has a `/` in its name, so two never meet."""
+        return f"{self.namespace}:key:{task}/{key}"
 
     def unique(self, task: str, unique: str) -> str:
         """Holds the live job of that name."""
-        return f"{self.namespace}:unique:{task}:{unique}"
+        return f"{self.namespace}:unique:{task}/{unique}"
 
     def queue(self, queue: str) -> str:
         """RQ's list of deliveries."""
@@ -98,6 +98,10 @@ class Keys:
     def delivery(self, delivery: str) -> str:
         """RQ's hash of one delivery."""
         return f"{self.rq}:job:{delivery}"
+
+    def started(self, queue: str) -> str:
+        """RQ's registry of RQ jobs that are being executed."""
+        return f"{self.rq}:wip:{queue}"
 
     def failed(self, queue: str) -> str:
         """RQ's registry of failed RQ jobs."""

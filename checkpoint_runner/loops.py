@@ -213,6 +213,10 @@ class Course:
         self.live = self.live or not self.at_top
         self.body.seen.add((kind, name))
 
+    def give_name_back(self, kind: str, name: str) -> None:
+        """What the name was claimed for did not happen."""
+        self.body.seen.discard((kind, name))
+
     def path_text(self, purpose: str) -> str:
         """Return what is stable of this moment: loops, items and a purpose."""
         return msgspec.json.encode([*self._path(), "purpose", purpose]).decode()
@@ -227,9 +231,7 @@ class Course:
                 f"The loop {_called(loop.name)} went on while a loop inside its item was open. "
                 "each() must feed one `for`, one item at a time: not zip(), batched() or executor.map()."
             )
-        # A save is due where the flag is up: then the state is checked, so that it is refused before it is stored.
-        encoded = self.state.encode_checked() if self.control.raised else self.state.encode()
-        extras = Extras(encoded, *self.manual)
+        extras = self._extras()
         self.journal.newest = (loop.place, count, cursor, extras)
         if loop.item.steps:
             self.journal.pass_steps(loop.item.steps)

@@ -17,9 +17,10 @@ from checkpoint_runner import names, specs
 from checkpoint_runner.backend import Backend
 from checkpoint_runner.clients import REQUEST, WORKER
 from checkpoint_runner.codec import encode
-from checkpoint_runner.delivery import Host, run_delivery
+from checkpoint_runner.delivery import run_delivery
 from checkpoint_runner.durations import Duration, seconds
 from checkpoint_runner.errors import KeyConflict, WrongDeclaration, WrongName
+from checkpoint_runner.hosts import Host
 from checkpoint_runner.jobs import Job
 from checkpoint_runner.records import Progress
 from checkpoint_runner.settings import Settings
@@ -55,8 +56,7 @@ class StartOptions:
         """Return the options. Raises WrongName or WrongSetting for what can't be used."""
         for label, value in (labels or {}).items():
             names.checked("label", label)
-            if not isinstance(value, str):
-                raise WrongName(f"The label {label!r} has the value {value!r}; expected text.")
+            names.checked("label's value", value)
         return cls(
             key=None if key is None else names.checked("key", key),
             unique=None if unique is None else names.checked("unique", unique),

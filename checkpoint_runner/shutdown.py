@@ -137,7 +137,7 @@ class ShutdownCoordinator:
         self._callbacks.append(callback)
         if self._interruption is not None:
             self._contain(partial(callback, self._interruption))
-        return lambda: self._callbacks.remove(callback)
+        return partial(_forget, self._callbacks, callback)
 
     def on_reload(self, callback: Callable[[], Any]) -> None:
         """Call `callback()` on the coordinator's thread whenever the signal `reload_on` comes."""
@@ -149,7 +149,7 @@ class ShutdownCoordinator:
         The returned function takes the callback back.
         """
         self._last_calls.append(callback)
-        return lambda: self._last_calls.remove(callback)
+        return partial(_forget, self._last_calls, callback)
 
     def note(self, text: str) -> None:
         """Add a fact to the summary line, such as "3 jobs saved"."""
@@ -373,6 +373,11 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _forget(callbacks: list[Any], callback: Any) -> None:
+    if callback in callbacks:
+        callbacks.remove(callback)
 
 
 def flush_logs() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -55,8 +55,8 @@ def resolve(source: Any) -> Source[Any] | Counted[Any]:
 
     Raises WrongSource, which says what to give instead.
     """
-    if callable(source) and not isinstance(source, Source | Iterable):
-        source = source()
+    if isinstance(source, type) or (callable(source) and not isinstance(source, Source | Iterable)):
+        source = _made_by(source)
     if isinstance(source, Source):
         return source
     if isinstance(source, Set) and not isinstance(source, Mapping) and not _is_view(source):
@@ -80,6 +80,19 @@ def resolve(source: Any) -> Source[Any] | Counted[Any]:
             "a generator or other iterable made anew in each attempt, or a source such as lines(path)."
         )
     return Counted(source)
+
+
+def _made_by(factory: Callable[[], Any]) -> Any:
+    try:
+        inspect.signature(factory).bind()
+    except TypeError:
+        raise WrongSource(
+            f"each() was given {getattr(factory, '__qualname__', factory)!r}, which needs arguments. "
+            "Give it a source, or a function without parameters that makes one."
+        ) from None
+    except ValueError:
+        pass  # a built-in that tells nothing of its parameters
+    return factory()
 
 
 def _is_view(source: object) -> bool:

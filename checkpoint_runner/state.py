@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,8 @@ class StateType:
 
     def __init__(self, annotation: Any, task: str) -> None:
         self.typed = Typed(annotation)
-        self._make: Callable[[], Any] = dict if self.typed.plain else annotation
+        kind = typing.get_origin(annotation) or annotation
+        self._make: Callable[[], Any] = dict if kind in (Any, None, object) else kind
         self._task = task
 
     def first(self) -> Any:
@@ -30,21 +32,19 @@ class StateType:
 class State:
     """The state of one attempt. While nobody reads it, it costs nothing."""
 
-    __slots__ = ("_checked", "_encoded", "_type", "_value", "read")
+    __slots__ = ("_encoded", "_type", "_value", "read")
 
     def __init__(self, state_type: StateType, encoded: bytes | None) -> None:
         self._type = state_type
         self._encoded = encoded
         self._value: Any = None
-        self._checked = False
         self.read = False
 
     @property
     def value(self) -> Any:
         """The live object. Raises UnstorableValue where the stored one does not fit the annotation."""
         if not self.read:
-            stored = self._encoded
-            self._value = self._type.first() if stored is None else self._type.typed.decode(stored, "state")
+            self._value = self._stored()
             self.read = True
         return self._value
 
@@ -53,17 +53,19 @@ class State:
         self.read = True
 
     def encode(self) -> bytes | None:
-        """Return the state as it is now; the first time with every check, then trusting."""
-        if not self.read:
-            return self._encoded
-        if not self._checked:
-            return self.encode_checked()
-        return self._type.typed.encode_unchecked(self._value, "state")
-
-    def encode_checked(self) -> bytes | None:
         """Return the state as it is now. Raises UnstorableValue where it would not come back the same."""
+        return self._type.typed.encode(self._value, "state") if self.read else self._encoded
+
+    def freeze(self) -> bytes | None:
+        """Return what `changed_since` compares with."""
+        return self.encode() if self.read else None
+
+    def changed_since(self, frozen: bytes | None) -> bool:
+        """Whether the state is another one than at `freeze`; that somebody has read it since is no change."""
         if not self.read:
-            return self._encoded
-        encoded = self._type.typed.encode(self._value, "state")
-        self._checked = True
-        return encoded
+            return False
+        return self.encode() != (self._type.typed.encode(self._stored(), "state") if frozen is None else frozen)
+
+    def _stored(self) -> Any:
+        stored = self._encoded
+        return self._type.first() if stored is None else self._type.typed.decode(stored, "state")

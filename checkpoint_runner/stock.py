@@ -18,8 +18,8 @@ from rq.job import Job as RQJob
 from checkpoint_runner import specs
 from checkpoint_runner.backend import Backend
 from checkpoint_runner.clients import WORKER
-from checkpoint_runner.delivery import Host
 from checkpoint_runner.errors import RedisTrouble
+from checkpoint_runner.hosts import Host
 from checkpoint_runner.settings import Settings
 from checkpoint_runner.shutdown import ShutdownCoordinator
 from checkpoint_runner.sweep import Sweeper

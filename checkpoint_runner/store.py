@@ -144,18 +144,20 @@ class Store:
 
     # The life of an attempt.
 
-    def claim(self, job_id: str, attempt: int, holder: str, lease: float, *, until: float) -> Claim | str:
+    def claim(self, job_id: str, attempt: int, holder: str, lease: float, version: int, *, until: float) -> Claim | str:
         """Return what the job needs to run, or the status that stands against it ("" where it is gone)."""
-        reply = self._run("claim", self.keys.of_job(job_id), [attempt, holder, milliseconds(lease)], until=until)
+        reply = self._run(
+            "claim", self.keys.of_job(job_id), [attempt, holder, milliseconds(lease), version], until=until
+        )
         outcome, *rest = cast("list[bytes]", reply)
         if outcome != b"claimed":
             return rest[0].decode()
-        task, version, arguments, seq, record, progress, checksum, steps, crash_streak, idle_streak = rest
+        task, stored_version, arguments, seq, record, progress, checksum, steps, crash_streak, idle_streak = rest
         return Claim(
             task=task.decode(),
-            version=int(version),
+            version=int(stored_version),
             arguments=arguments,
-            record=EncodedRecord(int(seq), record, progress, checksum.decode()) if record else None,
+            record=EncodedRecord(int(seq), record, progress, checksum.decode()) if int(seq) else None,
             step_results=int(steps),
             crash_streak=int(crash_streak),
             idle_streak=int(idle_streak),

@@ -79,12 +79,12 @@ class Sweeper:
         """Recover the running jobs whose holder lived on this machine and is proved dead."""
         store, buried = self._backend.store, 0
         for job_id in (entry.job_id for entry in store.ids(Status.RUNNING, limit=MOST_DUE)):
-            found = store.read(job_id, ("holder", "attempt", "delivery"))
+            found = store.read(job_id, ("holder", "attempt"))
             if found is None:
                 continue
-            holder, attempt, delivery = (value.decode("utf-8", "replace") for value in found[2].values())
+            holder, attempt = (value.decode("utf-8", "replace") for value in found[2].values())
             if not processes.proved_dead(holder):
                 continue
             cause = "its process is gone from this machine"
-            buried += recover(self._backend, job_id, int(attempt), delivery, cause, "crash") != "refused"
+            buried += recover(self._backend, job_id, int(attempt), holder.split("|")[0], cause, "crash") != "refused"
         return buried

@@ -20,17 +20,22 @@ from typing import Any
 
 import redis
 from rq import Queue, Worker
+from rq.defaults import DEFAULT_FAILURE_TTL
 from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
 from rq.job import Job as RQJob
+from rq.utils import now as rq_now
 
 from checkpoint_runner import processes
 from checkpoint_runner.backend import Backend
 from checkpoint_runner.clients import WORKER, Profile, client_name, connect
-from checkpoint_runner.delivery import Delivery, Host, set_host
+from checkpoint_runner.delivery import Delivery
 from checkpoint_runner.errors import RedisTrouble
+from checkpoint_runner.horse import HorseWatch, cause_of, pidfd
+from checkpoint_runner.hosts import Host, set_host
 from checkpoint_runner.inert import DeliveryJob, NoDeathPenalty, PayloadSerializer
 from checkpoint_runner.interruptions import Interruption
+from checkpoint_runner.leftovers import clear_leftovers
 from checkpoint_runner.lifeline import Lifeline
 from checkpoint_runner.recovery import recover
 from checkpoint_runner.shutdown import ShutdownCoordinator
@@ -140,6 +145,11 @@ class CheckpointWorker(Worker):
     def unsubscribe(self) -> None:
         """Nothing was subscribed."""
 
+    def run_maintenance_tasks(self) -> None:
+        """Clear up after dead workers what is ours; RQ would take ordinary RQ jobs for deliveries, and fail them."""
+        clear_leftovers(self.connection, self.backend.keys, self.queues)
+        self.last_cleaned_at = rq_now()  # type: ignore[assignment]
+
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[RQJob, Queue] | None:
@@ -231,12 +241,12 @@ class CheckpointWorker(Worker):
     def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
         """Wait until the horse is gone and look after it meanwhile; then after its job."""
         pid = self._horse_pid
-        exited = _pidfd(pid)
+        exited = pidfd(pid)
         poller = select.poll()
         poller.register(self._wake_read, select.POLLIN)
         if exited is not None:
             poller.register(exited, select.POLLIN)
-        watch = _Watch(pid)
+        watch = HorseWatch(pid)
         try:
             while True:
                 ready = {fd for fd, _ in poller.poll(TICK * 1000)}
@@ -267,7 +277,7 @@ class CheckpointWorker(Worker):
 
     # Looking after a horse and its job.
 
-    def _look_after(self, watch: _Watch) -> None:
+    def _look_after(self, watch: HorseWatch) -> None:
         assert self._lifeline is not None
         now = time.monotonic()
         alive = watch.shows_life(self._lifeline.beaten_at)
@@ -292,7 +302,7 @@ class CheckpointWorker(Worker):
         delivery = self._delivery
         if delivery is None:
             return
-        cause, kind = _cause(status)
+        cause, kind = cause_of(status)
         if self._killed_for is not None:
             kind = self._killed_for
             cause = "killed by its worker: it " + ("outlasted the grace" if kind == "shutdown" else "showed no life")
@@ -316,7 +326,7 @@ class CheckpointWorker(Worker):
         else:
             self.heartbeat()
             if self.should_run_maintenance_tasks:
-                self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+                self.run_maintenance_tasks()
 
     _rq_watch: tuple[RQJob, Execution] | None = None
 
@@ -343,14 +353,16 @@ class CheckpointWorker(Worker):
         """Move an ordinary RQ job to RQ's failed registry, untouched."""
         keys, message = self.backend.keys, _FOREIGN.format(queue=queue.name)
         log.error("RQ job %s: %s", job.id, message)
-        with self.connection.pipeline(transaction=True) as pipeline:
-            pipeline.hset(
-                keys.delivery(job.id),
-                mapping={"status": "failed", "exc_info": zlib.compress(message.encode())},
-            )
-            pipeline.zadd(keys.failed(queue.name), {job.id: time.time() + 365 * 24 * 3600})
-            pipeline.lrem(keys.intermediate(queue.name), 1, job.id)
-            pipeline.execute()
+        failed: dict[Any, Any] = {"status": "failed", "exc_info": zlib.compress(message.encode())}
+
+        def move(client: redis.Redis) -> None:
+            with client.pipeline(transaction=True) as pipeline:
+                pipeline.hset(keys.delivery(job.id), mapping=failed)
+                pipeline.zadd(keys.failed(queue.name), {job.id: time.time() + DEFAULT_FAILURE_TTL})
+                pipeline.lrem(keys.intermediate(queue.name), 1, job.id)
+                pipeline.execute()
+
+        self._contained(lambda: self.backend.sender.send(move))
 
     @staticmethod
     def _contained(action: Any) -> None:
@@ -359,42 +371,3 @@ class CheckpointWorker(Worker):
             action()
         except (redis.exceptions.RedisError, RedisTrouble) as error:
             log.warning("Redis trouble while looking after things, going on: %s", error)
-
-
-class _Watch:
-    """What the parent has seen of one horse."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.seen_at = time.monotonic()
-        self.renew_at = 0.0
-        self._beaten_at = 0.0
-        self._cpu = -1
-
-    def shows_life(self, beaten_at: float) -> bool:
-        """Whether the horse has beaten or used CPU since the last look (a long C call holds its threads up)."""
-        cpu = processes.cpu_time(self.pid)
-        alive = beaten_at != self._beaten_at or cpu != self._cpu
-        self._beaten_at, self._cpu = beaten_at, cpu
-        if alive:
-            self.seen_at = time.monotonic()
-        return alive
-
-
-def _pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None  # not Linux, or the horse is gone: the wait below will tell
-
-
-def _cause(status: int | None) -> tuple[str, str]:
-    if status is None:
-        return "ended unseen", "crash"
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        name = signal.Signals(number).name if number in signal.valid_signals() else "?"
-        hint = ", perhaps out of memory" if number == signal.SIGKILL else ""
-        return f"killed by signal {number} ({name}){hint}", "crash"
-    code = os.WEXITSTATUS(status)
-    return f"exited with code {code}", "exit" if code == 0 else "crash"

@@ -15,19 +15,6 @@ from checkpoint_runner.attempt import Attempt
 from checkpoint_runner.delivery import Host, run_delivery
 from checkpoint_runner.interruptions import Reason
 
-KNOWN_BUGS = {
-    "tests/fundamentals/test_steps.py::test_an_interruption_leaves_no_results": "letting go drops no step results",
-    "tests/unit/test_control.py::test_a_withdrawal_in_the_very_moment": "the interruption is read twice",
-}
-"""Tests that fail for a reason that is known; each is to be taken out with its bug."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        reason = next((KNOWN_BUGS[known] for known in KNOWN_BUGS if item.nodeid.startswith(known)), None)
-        if reason is not None:
-            item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
-
 
 class Done(list[Any]):
     """What the items of a task did. A test can have something happen when it has grown to a length."""

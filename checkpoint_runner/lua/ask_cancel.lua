@@ -9,7 +9,7 @@ if outcome == 'again' then return 'done' end
 if outcome ~= 'go' then return outcome end
 if job.status == 'cancelled' or job.stop == 'cancel' then return 'same' end
 if job.status == 'running' then
-  redis.call('HSET', JOB, 'stop', 'cancel', 'stop_reason', ARGV[3])
+  request_stop('cancel', ARGV[3])
 elseif job.status == 'queued' or job.status == 'waiting' or job.status == 'paused' then
   enter_final('cancelled', ARGV[3])
   drop_delivery()

@@ -9,7 +9,7 @@ if outcome == 'again' then return 'done' end
 if outcome ~= 'go' then return outcome end
 if job.status == 'paused' or job.stop ~= '' then return 'same' end
 if job.status == 'running' then
-  redis.call('HSET', JOB, 'stop', 'pause', 'stop_reason', ARGV[3])
+  request_stop('pause', ARGV[3])
 elseif job.status == 'queued' or job.status == 'waiting' then
   enter('paused', ARGV[3], nil)
   drop_delivery()

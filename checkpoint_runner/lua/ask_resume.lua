@@ -9,8 +9,9 @@ if outcome == 'again' then return 'done' end
 if outcome ~= 'go' then return outcome end
 if job.status == 'paused' then
   enter_queued('', false)
+  redis.call('HDEL', JOB, 'declined_since')
 elseif job.status == 'running' and job.stop == 'pause' then
-  redis.call('HDEL', JOB, 'stop', 'stop_reason')
+  request_stop(nil)
 elseif (job.status == 'running' and job.stop == '') or job.status == 'queued' or job.status == 'waiting' then
   return 'same'
 else

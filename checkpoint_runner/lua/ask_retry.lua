@@ -14,7 +14,8 @@ if job.unique_at ~= '' then
   redis.call('SET', job.unique_at, job.id)
 end
 for _, key in ipairs({JOB, STEPS, HISTORY}) do redis.call('PERSIST', key) end
+if job.key_at ~= '' and redis.call('GET', job.key_at) == job.id then redis.call('PERSIST', job.key_at) end
 enter_queued('retry', false)
-redis.call('HDEL', JOB, 'error', 'ended_at', 'crash_streak', 'crash_seq', 'idle_streak')
+redis.call('HDEL', JOB, 'error', 'ended_at', 'crash_streak', 'crash_mark', 'idle_streak', 'declined_since')
 remember(ARGV[2])
 return 'done'

@@ -15,27 +15,27 @@ if not claimed and not unclaimed then return 'refused' end
 
 local stop, why = job.stop, job.stop_reason
 local counted = ARGV[4] == 'crash' or (ARGV[4] == 'exit' and claimed)
-local moved = claimed and job.seq > job.crash_seq
+local moved = mark() > job.crash_mark
 local streak = job.crash_streak
 if counted then streak = moved and 1 or streak + 1 end
 local old = job.delivery
 if stop == 'cancel' then
   enter_final('cancelled', why)
-elseif stop == 'pause' then
-  enter('paused', why, nil)
 elseif counted and streak >= job.max_crashes then
   enter_final('failed', 'crash loop')
   redis.call('HSET', JOB, 'error', ARGV[5])
+elseif stop == 'pause' then
+  enter('paused', why, nil)
 else
-  enter_queued(counted and 'crash' or ARGV[4], streak <= 1)
+  enter_queued(counted and 'crash' or ARGV[4], not counted or streak <= 1)
 end
 redis.call('DEL', RQ .. 'job:' .. old)
 redis.call('HSET', JOB, 'holder', '')
 if counted then
   redis.call('HSET', JOB, 'crashes', int(job.crashes + 1), 'crash_streak', int(streak),
-             'crash_seq', int(job.seq), 'crash', ARGV[3])
+             'crash_mark', int(mark()), 'crash', ARGV[3])
 else
   redis.call('HSET', JOB, 'interruptions', int(job.interruptions + 1),
-             'idle_streak', job.seq > job.claim_seq and '0' or int(job.idle_streak + 1))
+             'idle_streak', mark() > job.claim_mark and '0' or int(job.idle_streak + 1))
 end
 return job.status

@@ -14,6 +14,7 @@ if gap >= 0 and gap < pause then return {} end
 -- Nobody looked for a while, or the clock jumped: what seems expired may have had no chance to renew.
 if gap < 0 or gap > math.max(lease / 2, 2 * pause) then hold_until = now + lease end
 hold_until = math.min(hold_until, now + lease)
+redis.call('HDEL', KEYS[2], 'hold_until')  -- a full server refuses HSET as the first write
 redis.call('HSET', KEYS[2], 'swept_at', string.format('%.0f', now), 'hold_until', string.format('%.0f', hold_until))
 local reply = {now < hold_until and '1' or '0'}
 local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[3])

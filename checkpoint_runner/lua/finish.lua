@@ -8,6 +8,7 @@ local outcome = guard(ARGV[1], ARGV[2])
 if outcome == 'again' then return job.status end
 if outcome ~= 'mine' then return outcome end
 enter_final('finished', '')
-keep(ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+keep(ARGV[3], ARGV[4], ARGV[5], ARGV[6], #ARGV + 1)
 redis.call('HSET', JOB, 'result', ARGV[7])
+redis.call('DEL', STEPS)  -- a finished job is not run again
 return 'finished'

@@ -19,13 +19,18 @@ local now = clock()
 local job = {}
 do
   local names = {'id', 'status', 'task', 'queue', 'holder', 'delivery', 'stop', 'stop_reason', 'unique_at',
-                 'key_at', 'nonces', 'attempt', 'revision', 'seq', 'claim_seq', 'retention', 'max_crashes',
-                 'crashes', 'crash_streak', 'crash_seq', 'lost', 'interruptions', 'idle_streak', 'delivered_at'}
+                 'key_at', 'nonces', 'attempt', 'revision', 'seq', 'kept', 'claim_mark', 'retention', 'max_crashes',
+                 'crashes', 'crash_streak', 'crash_mark', 'lost', 'interruptions', 'idle_streak', 'delivered_at'}
   local values = redis.call('HMGET', JOB, unpack(names))
   for i, name in ipairs(names) do
     job[name] = values[i] or (i <= 11 and '' or '0')
     if i > 11 then job[name] = tonumber(job[name]) or 0 end
   end
+end
+
+-- How far the job is, as a number that only grows: checkpoints stored and step results kept.
+local function mark()
+  return job.seq + job.kept
 end
 
 -- 'gone', 'lost' (somebody else's by now), 'mine', or 'again' (this holder let go before: sent twice).
@@ -109,14 +114,24 @@ local function enter_final(status, reason)
   if job.unique_at ~= '' and redis.call('GET', job.unique_at) == job.id then redis.call('DEL', job.unique_at) end
   local net = int(job.retention + $RETENTION_NET_MS)
   for _, key in ipairs({JOB, STEPS, HISTORY}) do redis.call('PEXPIRE', key, net) end
+  if job.key_at ~= '' and redis.call('GET', job.key_at) == job.id then redis.call('PEXPIRE', job.key_at, net) end
 end
 
--- Keep the newest record, unless a newer one is there.
-local function keep(seq, record, progress, checksum)
+-- Keep the newest record, unless a newer one is there. From ARGV[first] on stand the step results that
+-- its position has passed.
+local function keep(seq, record, progress, checksum, first)
   if tonumber(seq) > job.seq then
     redis.call('HSET', JOB, 'seq', seq, 'record', record, 'progress', progress, 'checksum', checksum)
     job.seq = tonumber(seq)
+    for i = first, #ARGV do redis.call('HDEL', STEPS, ARGV[i]) end
   end
+end
+
+-- Ask the running attempt to stop, or (nil) no longer; a new revision, so that a late request is stale.
+local function request_stop(verb, reason)
+  redis.call('HDEL', JOB, 'stop', 'stop_reason')
+  if verb then redis.call('HSET', JOB, 'stop', verb, 'stop_reason', reason) end
+  redis.call('HSET', JOB, 'revision', int(job.revision + 1))
 end
 
 local function remember(nonce)

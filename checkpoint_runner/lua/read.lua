@@ -2,6 +2,7 @@
 -- KEYS: 1 job, 2 agenda
 -- ARGV: 1 job id, 2... names of fields
 -- Outcomes: {now in ms, due in ms or '', values...}, or {} where there is no such job
+-- Sent again: reads again, nothing changes.
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
 local time = redis.call('TIME')

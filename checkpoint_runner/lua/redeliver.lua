@@ -10,10 +10,11 @@ if due and tonumber(due) > now then return 'refused' end
 local list = RQ .. 'queue:' .. job.queue
 local lost, searched = redis.call('LLEN', list) == 0, false
 if not lost and ARGV[2] == '1' then
-  -- A later delivery was taken a while ago: this one should have been taken before.
+  -- A later delivery was taken a while ago, or one that was made much later was taken: this one should have been.
   local taken = redis.call('HGET', TAKEN, job.queue)
-  local delivered_at, taken_at = string.match(taken or '', '^(%d+) (%d+)$')
-  if delivered_at and tonumber(delivered_at) > job.delivered_at and now - tonumber(taken_at) >= $DELIVERY_CHECK_MS then
+  local delivered_at, taken_at = string.match(taken or '', '^(%d+) (%d+)$$')
+  local later = delivered_at and tonumber(delivered_at) - job.delivered_at or 0
+  if later > 0 and (later >= $DELIVERY_CHECK_MS or now - tonumber(taken_at) >= $DELIVERY_CHECK_MS) then
     searched = true
     lost = not redis.call('LPOS', list, job.delivery)
   end
@@ -27,6 +28,7 @@ if lost then
   deliver(false)
   return 'redelivered'
 end
+redis.call('HDEL', JOB, 'nothing')  -- a full server refuses HSET as the first write
 local pause = math.min((tonumber(redis.call('HGET', JOB, 'check_pause')) or 0) * 2, $DELIVERY_CHECK_MOST_MS)
 redis.call('HSET', JOB, 'check_pause', int(pause))
 redis.call('ZADD', AGENDA, int(now + pause), job.id)

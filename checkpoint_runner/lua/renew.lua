@@ -10,5 +10,6 @@ if job[1] == 'queued' and tonumber(job[2]) == tonumber(ARGV[1]) - 1 then return 
 if job[1] ~= 'running' or job[2] ~= ARGV[1] or string.sub(job[3], 1, #ARGV[2]) ~= ARGV[2] then return 'lost' end
 local time = redis.call('TIME')
 local due = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[3])
+redis.call('HDEL', KEYS[1], 'nothing')  -- a full server refuses ZADD as the first write
 redis.call('ZADD', KEYS[2], string.format('%.0f', due), ARGV[4])
 return job[4] or ''

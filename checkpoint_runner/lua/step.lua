@@ -7,5 +7,5 @@
 local job = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'holder', 'stop')
 if not job[1] then return 'gone' end
 if job[1] ~= 'running' or job[2] ~= ARGV[1] or job[3] ~= ARGV[2] then return 'lost' end
-redis.call('HSETNX', KEYS[2], ARGV[3], ARGV[4])
+if redis.call('HSETNX', KEYS[2], ARGV[3], ARGV[4]) == 1 then redis.call('HINCRBY', KEYS[1], 'kept', 1) end
 return job[4] or ''

@@ -250,10 +250,6 @@ def test_an_ordinary_rq_job_is_refused_untouched_and_a_stock_worker_can_run_it(
     assert ordinary.get_status() == "finished"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="RQ's maintenance in our worker sees ordinary RQ jobs as DeliveryJob: failed for 60 s, without retries",
-)
 def test_our_workers_maintenance_leaves_ordinary_rq_jobs_alone(
     valkey: Server, client: redis.Redis, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from checkpoint_runner.keys import (
 from checkpoint_runner.settings import Settings
 from checkpoint_runner.store import Due
 from checkpoint_runner.sweep import Sweeper
-from tests.contract.contract_world import DEADLY, KEYS, LEASE, PATIENT, Made, World, record, redeliver_is_broken
+from tests.contract.contract_world import DEADLY, KEYS, LEASE, PATIENT, Made, World, record
 
 BIG = 10_000
 
@@ -72,7 +72,6 @@ def test_a_request_is_honoured_although_the_process_died(world: World, how: str,
     assert getattr(job.overdue(), how)() == status
 
 
-@pytest.mark.xfail(strict=True, reason="crash.lua looks at the pause before it looks at the crash loop")
 def test_a_crash_loop_beats_a_pause(world: World) -> None:
     """If a pause hid the crash loop, a person who resumes would send the next worker to its death."""
     job = world.made("running", max_crashes=1)
@@ -189,7 +188,6 @@ def test_progress_makes_the_count_of_deaths_begin_again(world: World) -> None:
         assert job.field("crash_streak") == "1"
 
 
-@pytest.mark.xfail(strict=True, reason="crash.lua ignores progress where the last death came before the claim")
 def test_progress_counts_although_the_next_death_comes_before_the_claim(world: World) -> None:
     """If an attempt's progress were forgotten, a job that gets on would fail as a crash loop."""
     job = world.made("queued", max_crashes=2)
@@ -284,7 +282,6 @@ def test_a_job_goes_to_its_end_of_the_queue(world: World, how: object, front: bo
     assert queued == ([new, *others] if front else [*others, new])
 
 
-@pytest.mark.xfail(strict=True, reason="crash.lua looks at the streak also where no crash is counted")
 def test_a_shutdown_keeps_the_place_in_the_queue_also_after_two_crashes(world: World) -> None:
     """If earlier deaths cost the place at every deploy, the job would never come to its turn."""
     job = world.start()
@@ -296,7 +293,6 @@ def test_a_shutdown_keeps_the_place_in_the_queue_also_after_two_crashes(world: W
     assert world.deliveries()[-2:] == [job.delivery, other.delivery]
 
 
-@redeliver_is_broken
 def test_deliveries_have_ids_that_were_never_used_before(world: World) -> None:
     """If an id came twice, the end of an old delivery would delete the hash of the new one."""
     job = world.start()
@@ -431,10 +427,7 @@ def test_a_waiting_job_wakes_when_it_is_due_and_not_before(world: World) -> None
     "superseded",
     [
         False,
-        pytest.param(
-            True,
-            marks=pytest.mark.xfail(strict=True, reason="sweep.py reports the job's delivery, not the holder's"),
-        ),
+        True,
     ],
 )
 def test_a_holder_that_is_proved_dead_is_buried_at_once(
@@ -445,7 +438,7 @@ def test_a_holder_that_is_proved_dead_is_buried_at_once(
     first = job.delivery
     if superseded:  # a second delivery was made while the first was on its way; the first one claims
         pauses_and_resumes(job)
-    assert not isinstance(world.store.claim(job.id, 1, f"{first}|h|b|1|1", LEASE, until=PATIENT), str)
+    assert not isinstance(world.store.claim(job.id, 1, f"{first}|h|b|1|1", LEASE, 1, until=PATIENT), str)
     monkeypatch.setattr(processes, "proved_dead", lambda holder: holder.startswith(first))
     backend = SimpleNamespace(store=world.store, settings=Settings())
     assert Sweeper(backend).sweep() == 1  # type: ignore[arg-type]
@@ -455,7 +448,6 @@ def test_a_holder_that_is_proved_dead_is_buried_at_once(
 # Lost deliveries.
 
 
-@redeliver_is_broken
 @pytest.mark.parametrize("lost", ["list", "hash"])
 def test_a_lost_delivery_is_made_again(world: World, lost: str) -> None:
     """If it were not, a worker that died between RQ's list and the claim would take the job with it."""
@@ -472,7 +464,6 @@ def test_a_lost_delivery_is_made_again(world: World, lost: str) -> None:
     assert job.due > now(world) + DELIVERY_CHECK * 900
 
 
-@redeliver_is_broken
 def test_a_delivery_that_is_there_is_looked_for_less_and_less_often(world: World) -> None:
     """If the pauses did not grow, a long queue would be asked about for every job each ten seconds."""
     job = world.start()
@@ -486,7 +477,6 @@ def test_a_delivery_that_is_there_is_looked_for_less_and_less_often(world: World
     assert world.deliveries() == [job.delivery]
 
 
-@redeliver_is_broken
 def test_a_delivery_is_not_looked_for_before_it_is_due(world: World) -> None:
     """If it were, every sweep would ask for every queued job."""
     job = world.start()
@@ -495,7 +485,6 @@ def test_a_delivery_is_not_looked_for_before_it_is_due(world: World) -> None:
     assert world.snapshot() == before
 
 
-@redeliver_is_broken
 def test_a_list_is_searched_only_where_a_later_delivery_was_taken_a_while_ago(world: World) -> None:
     """If every look were a search, a queue of 100,000 would block the server again and again."""
     job, later, last = world.start(), world.start(), world.start()
@@ -514,9 +503,6 @@ def test_a_list_is_searched_only_where_a_later_delivery_was_taken_a_while_ago(wo
     assert last.overdue().redeliver() == "searched"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="claim.lua keeps only the newest delivery taken, which in a busy queue is always recent"
-)
 def test_a_lost_delivery_is_found_in_a_queue_that_is_never_quiet(world: World) -> None:
     """If constant traffic hid a loss, the job would stay queued for as long as the application is busy."""
     job = world.start()
@@ -569,7 +555,6 @@ def test_a_claim_ends_the_ten_minutes(world: World) -> None:
     assert job.field("declined_since") == ""
 
 
-@pytest.mark.xfail(strict=True, reason="only a claim and the limit itself forget declined_since")
 @pytest.mark.parametrize("verbs", [("pause", "resume"), ("cancel", "retry")])
 def test_the_ten_minutes_begin_anew_when_a_person_lets_the_job_go_on(world: World, verbs: tuple[str, str]) -> None:
     """If time spent paused counted, one old worker would pause the job again at once."""
@@ -693,9 +678,6 @@ def test_a_final_job_stays_until_its_retention_is_over(world: World, status: str
     assert job.due is None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="enter_final gives a lifetime to the hash, the steps and the history, not to the key"
-)
 def test_the_net_catches_the_key_too(world: World) -> None:
     """If the key had no lifetime, a system that was off for a while would keep it for ever."""
     job = world.made("finished", key="order 1")

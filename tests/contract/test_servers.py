@@ -19,7 +19,7 @@ from checkpoint_runner.errors import RedisRefused, RedisTrouble, RedisUnavailabl
 from checkpoint_runner.store import Store
 from tests.contract import contract_tasks
 from tests.contract.conftest import Server
-from tests.contract.contract_world import KEYS, LEASE, MOVES, World, moves, redeliver_is_broken
+from tests.contract.contract_world import KEYS, LEASE, MOVES, World, moves
 
 # A server without memory.
 
@@ -58,7 +58,6 @@ def test_a_full_server_takes_a_persons_wish(
     assert MOVES[name](job) == ("same" if (name, status) == ("ask_pause", "paused") else "done")
 
 
-@pytest.mark.xfail(strict=True, raises=RedisTrouble, reason="ask_*.lua: HSET of the stop request is the first write")
 @pytest.mark.parametrize("name", ["ask_pause", "ask_cancel"])
 def test_a_full_server_takes_the_wish_to_stop_a_running_job(
     real_world: World, full: Callable[[], None], name: str
@@ -78,7 +77,6 @@ def test_a_full_server_recovers_and_removes(real_world: World, full: Callable[[]
     assert MOVES[name](job) not in ("refused", status)
 
 
-@redeliver_is_broken
 def test_a_full_server_makes_a_lost_delivery_again(real_world: World, full: Callable[[], None]) -> None:
     """If it could not, the jobs that would make room would wait for ever."""
     job = real_world.made("queued").overdue()
@@ -87,9 +85,6 @@ def test_a_full_server_makes_a_lost_delivery_again(real_world: World, full: Call
     assert job.redeliver() == "redelivered"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="redeliver.lua: HSET of the next look is the first write, and ends the whole sweep"
-)
 def test_a_full_server_is_asked_for_a_delivery_that_is_there(real_world: World, full: Callable[[], None]) -> None:
     """If the look at one queued job failed, the sweep would end before it removes what makes room."""
     job = real_world.made("queued").overdue()
@@ -97,7 +92,6 @@ def test_a_full_server_is_asked_for_a_delivery_that_is_there(real_world: World, 
     assert job.redeliver() == "there"
 
 
-@pytest.mark.xfail(strict=True, raises=RedisTrouble, reason="due.lua: HSET is the first write")
 def test_a_full_server_is_swept(real_world: World, full: Callable[[], None]) -> None:
     """If a full server were not swept, old jobs would never be removed, and it would stay full."""
     real_world.made("finished").overdue()
@@ -105,7 +99,6 @@ def test_a_full_server_is_swept(real_world: World, full: Callable[[], None]) -> 
     assert real_world.store.due(0.0, LEASE, 10) is not None
 
 
-@pytest.mark.xfail(strict=True, raises=RedisTrouble, reason="renew.lua: ZADD is the first write")
 def test_a_full_server_renews_a_lease(real_world: World, full: Callable[[], None]) -> None:
     """If it did not, every running job would be lost ten seconds after the server is full."""
     job = real_world.made("running")
@@ -129,9 +122,6 @@ def test_a_full_server_refuses_growth_and_nothing_is_left_half_made(
     assert job.save(2) == ""
 
 
-@pytest.mark.xfail(
-    strict=True, reason="redis-py takes the word OOM off the message, so the error is taken for a refusal"
-)
 def test_a_full_server_is_said_to_take_no_writes_now(real_world: World, full: Callable[[], None]) -> None:
     """If it were called a refusal, a web app would answer 500 for good instead of 503 for a while."""
     full()
@@ -312,11 +302,6 @@ def test_the_right_password_is_enough(locked: Server) -> None:
         runner.close()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=subprocess.TimeoutExpired,
-    reason="check_server takes any refusal for a missing INFO, and the worker goes on trying once a second",
-)
 def test_a_worker_with_a_wrong_password_ends_with_one_clear_line(locked_valkey: Server, tmp_path: Path) -> None:
     """If it went on trying, a deployment with a wrong secret would look as if it were up."""
     done = subprocess.run(

@@ -70,7 +70,7 @@ def test_a_job_that_is_gone_stays_gone(world: World, name: str) -> None:
     store = world.store
     match name:
         case "claim":
-            outcome = store.claim(job.id, job.attempt + 1, job.holder, 10.0, until=PATIENT)
+            outcome = store.claim(job.id, job.attempt + 1, job.holder, 10.0, 1, until=PATIENT)
         case "decline":
             outcome = store.decline(job.id, job.attempt, delivery, "why")
         case "crash":

@@ -27,7 +27,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "ask_pause": lambda store: store.ask("pause", "j", 1, "why"),
     "ask_resume": lambda store: store.ask("resume", "j", 1),
     "ask_retry": lambda store: store.ask("retry", "j", 1),
-    "claim": lambda store: store.claim("j", 1, "h", 1.0, until=0.0),
+    "claim": lambda store: store.claim("j", 1, "h", 1.0, 1, until=0.0),
     "crash": lambda store: store.crash("j", 1, "d", "cause", "crash", b"{}", until=None),
     "decline": lambda store: store.decline("j", 1, "d", "why"),
     "due": lambda store: store.due(1.0, 1.0, 1),
@@ -94,16 +94,13 @@ def numbered(text: str) -> tuple[int, bool]:
 @pytest.mark.parametrize("name", FILES)
 def test_a_script_begins_with_its_header(name: str) -> None:
     """If a script did not say what it promises, its next change would break the promise unnoticed."""
-    parts = PARTS[:4] if name == "read" else PARTS  # a read may be sent as often as one likes
-    assert tuple(header(name)) == parts
+    assert tuple(header(name)) == PARTS
     assert all(header(name).values())
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_script_is_called_with_what_its_header_says(name: str) -> None:
     """If the call and the script disagreed, an argument would land in another field of the job."""
-    if name == "redeliver":
-        pytest.xfail("redeliver.lua: the pattern's end `$'` is no placeholder of string.Template")
     with pytest.raises(Recorded) as caught:
         CALLS[name](Store(Recorder(), Keys("ckpt", "rq")))  # type: ignore[arg-type]
     sha, keys, arguments = caught.value.args
@@ -111,7 +108,7 @@ def test_a_script_is_called_with_what_its_header_says(name: str) -> None:
     parts = header(name)
     assert numbered(parts["KEYS"]) == (keys, False)
     count, is_open = (0, False) if parts["ARGV"] == "none" else numbered(parts["ARGV"])
-    assert arguments == count
+    assert arguments == count or (is_open and arguments == count - 1)
     text = (FOLDER / f"{name}.lua").read_text("utf-8").split("\n\n", 1)[1]
     used = {int(number) for number in re.findall(r"ARGV\[(\d+)\]", text)}
     assert used <= set(range(1, count + 1))
