@@ -45,7 +45,7 @@ format: $(READY) ## Put the code into form
 	$(BIN)/ruff format .
 
 bench: $(READY) ## Measure the hot path against its peers
-	$(BIN)/python -m benchmarks.hot_path
+	$(BIN)/python benchmarks/hot_path.py
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

@@ -222,7 +222,7 @@ def take_turns(rounds: int, *calls: Callable[[], object]) -> list[list[float]]:
 def claim_new_job(backend: Backend, runner: Runner) -> RedisLease:
     """Start a job and claim it, as a worker does; return the right to write its checkpoints."""
     job = tasks.started.options(runner=runner).start("users.csv", limit=100)
-    claim = backend.store.claim(job.id, 1, HOLDER, backend.settings.lease, until=time.monotonic() + 5.0)
+    claim = backend.store.claim(job.id, 1, HOLDER, backend.settings.lease, 1, until=time.monotonic() + 5.0)
     assert not isinstance(claim, str), f"the job could not be claimed: it is {claim}"
     return RedisLease(backend.store, job.id, 1, HOLDER, backend.settings.lease)
 

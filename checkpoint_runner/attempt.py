@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from checkpoint_runner.interruptions import Interrupted, Interruption, PauseWant
 from checkpoint_runner.journal import Journal
 from checkpoint_runner.lease import GONE, STOPS, Lease, MemoryLease, RedisLease
 from checkpoint_runner.loops import Course
-from checkpoint_runner.pulse import Chore, Pulse, Rhythm
+from checkpoint_runner.pulse import TICK, Chore, Pulse, Rhythm
 from checkpoint_runner.records import Record
 from checkpoint_runner.specs import TaskSpec
 from checkpoint_runner.state import State
@@ -201,7 +202,9 @@ def run_claimed(
         chores=chores,
         last_resort=attempt.let_go_by_force if is_horse else None,
     )
-    careful = CAREFUL_FOR * max(task.save_every, 0.1) if claim.crash_streak else 0.0
+    careful = CAREFUL_FOR * task.save_every if claim.crash_streak else 0.0
+    if task.save_every < TICK:
+        careful = math.inf  # quicker than the pulse: at every item
     try:
         arguments = task.signature.decode(claim.arguments)
     except UnstorableValue as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, Generic, NoReturn, TypeVar, overload
@@ -16,7 +14,7 @@ from checkpoint_runner.errors import WrongUse
 from checkpoint_runner.interruptions import Interruption, PauseWanted
 from checkpoint_runner.lease import Lease
 from checkpoint_runner.loops import Course
-from checkpoint_runner.sources import Counted, Source, resolve
+from checkpoint_runner.sources import Source, is_factory, resolve
 from checkpoint_runner.typing_of import return_type
 
 StateT = DefaultTypeVar("StateT", default=dict[str, Any])
@@ -46,7 +44,6 @@ class Checkpoint(Generic[StateT]):
         self._heed = heed
         self._insist = insist
         self._step: str | None = None
-        self._owner = (os.getpid(), threading.get_ident())
 
     @property
     def job_id(self) -> str:
@@ -74,13 +71,13 @@ class Checkpoint(Generic[StateT]):
 
         It is saved as it is at the end of each item; what an unfinished item changed is dropped.
         """
-        self._check_owner("state")
+        self._course.check_owner("state")
         self._course.live = True
         return self._course.state.value  # type: ignore[no-any-return]
 
     @state.setter
     def state(self, value: StateT) -> None:
-        self._check_owner("state")
+        self._course.check_owner("state")
         self._course.live = True
         self._course.state.replace(value)
 
@@ -101,18 +98,14 @@ class Checkpoint(Generic[StateT]):
 
         Raises WrongSource for what can't be resumed, WrongUse for names and for use inside a step.
         """
-        self._check_owner("each")
+        self._course.check_owner("each")
         if self._step is not None:
             raise WrongUse(f"each() was called inside the step {self._step!r}; a step is one whole. Loop outside it.")
         if name is not None:
             names.checked("loop", name)
-        course = self._course
-        loop_name = course.identify(name)
-        if course.is_done(loop_name):
-            return iter(())
-        resolved = resolve(source)
-        loop = course.open(loop_name, resolved.total if isinstance(resolved, Counted) else None)
-        return course.walk(resolved, loop)
+        if not is_factory(source):
+            source = resolve(source)  # what can't be resumed is refused here and now
+        return self._course.walk(source, name)
 
     def step(self, name: str, function: Callable[..., T], /, *args: Any) -> T:
         """Run `function(*args)` once in the job's life and return its result, kept from then on.
@@ -120,7 +113,7 @@ class Checkpoint(Generic[StateT]):
         The result is stored as JSON, or as the function's return annotation says. `state` is
         read-only inside. Raises UnstorableValue for a result that would not come back the same.
         """
-        self._check_owner("step")
+        self._course.check_owner("step")
         if self._step is not None:
             raise WrongUse(f"The step {name!r} was begun inside the step {self._step!r}; steps don't nest.")
         course = self._course
@@ -163,7 +156,7 @@ class Checkpoint(Generic[StateT]):
 
         It is saved with the next finished item, so that it never runs ahead of the position.
         """
-        self._check_owner("progress")
+        self._course.check_owner("progress")
         _require_count(done, "done")
         _require_count(total, "total")
         if message is not None and not isinstance(message, str):
@@ -178,7 +171,7 @@ class Checkpoint(Generic[StateT]):
 
     def pause(self, reason: str) -> NoReturn:
         """Pause the job until a person resumes it. Never returns; an unfinished item begins again."""
-        self._check_owner("pause")
+        self._course.check_owner("pause")
         self._course.throw(PauseWanted(names.readable(reason)))
 
     def idempotency_key(self, purpose: str) -> str:
@@ -187,7 +180,7 @@ class Checkpoint(Generic[StateT]):
         It is made of the job, the loops with their items, and `purpose`, which must differ between
         two calls in one item.
         """
-        self._check_owner("idempotency_key")
+        self._course.check_owner("idempotency_key")
         text = f"{self.job_id}\n{self._course.path_text(purpose)}"
         return blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -211,7 +204,7 @@ class Checkpoint(Generic[StateT]):
             self._course.attend()
 
     def _publish_here(self, verb: str) -> None:
-        self._check_owner(verb)
+        self._course.check_owner(verb)
         if self._step is not None or not self._course.at_top:
             where = f"the step {self._step!r}" if self._step is not None else "an each() item"
             raise WrongUse(
@@ -219,13 +212,6 @@ class Checkpoint(Generic[StateT]):
                 "each() saves after every item by itself; call here() and save() outside."
             )
         self._course.publish_here()
-
-    def _check_owner(self, verb: str) -> None:
-        if self._owner != (os.getpid(), threading.get_ident()):
-            raise WrongUse(
-                f"Checkpoint.{verb} was used in another process or thread than the task's own. "
-                "Pass values to threads and subprocesses, and use the checkpoint where the task runs."
-            )
 
 
 def _require_count(value: object, what: str) -> None:

@@ -6,17 +6,20 @@ of a loop. A loop is known by its name in its body; the path of (name, cursor) i
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import msgspec
 
+from checkpoint_runner.codec import require_plain
 from checkpoint_runner.control import Control
 from checkpoint_runner.errors import WrongUse
 from checkpoint_runner.interruptions import Interrupted, PauseWanted
 from checkpoint_runner.journal import Extras, Journal, Place
 from checkpoint_runner.records import Level, Position
-from checkpoint_runner.sources import Counted, Source
+from checkpoint_runner.sources import Counted, Source, is_factory, resolve
 from checkpoint_runner.state import State
 
 Manual = tuple[int | None, int | None, str | None]
@@ -72,6 +75,7 @@ class Course:
         place, count, cursor, _ = journal.newest
         self.body = self._top = Body((), place.position(count, cursor))
         self.live = False
+        self._owner = (os.getpid(), threading.get_ident())
         extras = journal.newest[3]
         self.manual: Manual = (extras.done, extras.total, extras.message)
 
@@ -80,11 +84,40 @@ class Course:
         """Whether the task is in its own body, not in an item."""
         return self.body is self._top
 
-    def walk(self, source: Source[Any] | Counted[Any], loop: Loop) -> Iterator[Any]:
-        """Yield the items that are not finished yet. This is the hot path: two flags per item."""
-        return self._walk_counted(source, loop) if isinstance(source, Counted) else self._walk(source, loop)
+    def check_owner(self, verb: str) -> None:
+        """Raise WrongUse in another process or thread than the task's own."""
+        if self._owner != (os.getpid(), threading.get_ident()):
+            raise WrongUse(
+                f"Checkpoint.{verb} was used in another process or thread than the task's own. "
+                "Pass values to threads and subprocesses, and use the checkpoint where the task runs."
+            )
 
-    def _walk_counted(self, source: Counted[Any], loop: Loop) -> Iterator[Any]:
+    def walk(self, source: Any, name: str | None) -> Iterator[Any]:
+        """Yield the items of a loop that are not finished yet. It is opened when the first is asked for."""
+        if is_factory(source):
+            return self._walk_made(source, name)
+        resolved = resolve(source)
+        return self._walk_counted(resolved, name) if isinstance(resolved, Counted) else self._walk(resolved, name)
+
+    def _walk_made(self, factory: Callable[[], Any], name: str | None) -> Iterator[Any]:
+        """Walk through what the factory makes; it is not called once the loop is done."""
+        if (name or "") not in self.body.done:
+            yield from self.walk(resolve(factory), name)
+        else:
+            self._enter(name, None)
+
+    def _enter(self, name: str | None, total: int | None) -> Loop | None:
+        """Open the loop of that name here, unless it is done."""
+        self.check_owner("each")
+        found = self._identify(name)
+        return None if found in self.body.done else self._open(found, total)
+
+    # The hot path: two flags per item.
+
+    def _walk_counted(self, source: Counted[Any], name: str | None) -> Iterator[Any]:
+        loop = self._enter(name, source.total)
+        if loop is None:
+            return
         journal, control, place, count = self.journal, self.control, loop.place, loop.count
         extras = journal.newest[3]
         try:
@@ -102,7 +135,10 @@ class Course:
             raise
         self._close(loop, count)
 
-    def _walk(self, source: Source[Any], loop: Loop) -> Iterator[Any]:
+    def _walk(self, source: Source[Any], name: str | None) -> Iterator[Any]:
+        loop = self._enter(name, None)
+        if loop is None:
+            return
         journal, control, place, count = self.journal, self.control, loop.place, loop.count
         extras = journal.newest[3]
         items = source.after(loop.cursor)
@@ -111,6 +147,8 @@ class Course:
                 if control.raised:
                     self.attend()
                 yield item
+                if not count:
+                    require_plain(cursor, f"the cursor of {type(source).__name__}")
                 count += 1
                 if self.live:
                     extras = self._finish_item(loop, count, cursor)
@@ -125,7 +163,7 @@ class Course:
                 close()
         self._close(loop, count)
 
-    def identify(self, name: str | None) -> str:
+    def _identify(self, name: str | None) -> str:
         """Return what the next loop in this body is called ("" for the one unnamed loop of a task).
 
         Raises WrongUse for a loop that needs a name, and for a name that was used here before.
@@ -138,11 +176,7 @@ class Course:
         self.claim_name("loop", name or "")
         return name or ""
 
-    def is_done(self, name: str) -> bool:
-        """Whether the loop of that name was finished in this body before."""
-        return name in self.body.done
-
-    def open(self, name: str, total: int | None) -> Loop:
+    def _open(self, name: str, total: int | None) -> Loop:
         """Open the loop of that name: where the stored record left it, or at its beginning.
 
         Raises PauseWanted where the record stands in another loop of this body.
@@ -244,6 +278,7 @@ class Course:
         loop.count = count
         self._back_in(loop.body)
         loop.body.left = loop
+        loop.body.steps += loop.item.steps
 
     def _close(self, loop: Loop, count: int) -> None:
         self._back_in(loop.body)

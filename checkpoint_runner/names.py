@@ -12,6 +12,9 @@ _WORDS = {
     "task": (re.compile(r"[A-Za-z0-9_.:<>-]{1,200}"), "1 to 200 letters, digits or any of _ . : < > -"),
     "namespace": (re.compile(r"[A-Za-z0-9_.-]{1,50}"), "1 to 50 letters, digits or any of _ . -"),
 }
+_RQS_OWN = ":intermediate"
+"""How RQ's second list of a queue ends: a queue of that name would be taken for it."""
+
 _TEXTS = {"loop": 200, "step": 200, "key": 500, "unique": 500, "label": 100, "label's value": 500}
 
 
@@ -22,7 +25,7 @@ def checked(kind: str, name: object) -> str:
     """
     if kind in _WORDS:
         shape, allowed = _WORDS[kind]
-        usable = isinstance(name, str) and shape.fullmatch(name) is not None
+        usable = isinstance(name, str) and shape.fullmatch(name) is not None and not name.endswith(_RQS_OWN)
     else:
         most = _TEXTS[kind]
         least = 0 if kind == "label's value" else 1

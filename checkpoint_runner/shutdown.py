@@ -81,6 +81,7 @@ class ShutdownCoordinator:
         self.role = role
         self._signals = tuple(signals)
         self._chain = chain
+        self._chaining = False
         self._force = force
         self._reload_on = reload_on
         self._pid = os.getpid()
@@ -235,7 +236,19 @@ class ShutdownCoordinator:
         self._wake.send_signal(signum, news=news)
         previous = self._previous.get(signal.Signals(signum))
         if self._chain and callable(previous) and previous is not signal.default_int_handler:
+            self._call_previous(previous, signum, frame)
+
+    def _call_previous(
+        self, previous: Callable[[int, FrameType | None], Any], signum: int, frame: FrameType | None
+    ) -> None:
+        """Call the host's handler, but never inside itself: gunicorn's takes a lock on Ctrl+C, and a SIGQUIT follows."""
+        if self._chaining:
+            return
+        self._chaining = True
+        try:
             previous(signum, frame)
+        finally:
+            self._chaining = False
 
     def _record(self, source: str) -> None:
         if self._interruption is None:

@@ -55,9 +55,9 @@ def resolve(source: Any) -> Source[Any] | Counted[Any]:
 
     Raises WrongSource, which says what to give instead.
     """
-    if isinstance(source, type) or (callable(source) and not isinstance(source, Source | Iterable)):
+    if is_factory(source):
         source = _made_by(source)
-    if isinstance(source, Source):
+    if isinstance(source, Source | Counted):
         return source
     if isinstance(source, Set) and not isinstance(source, Mapping) and not _is_view(source):
         raise WrongSource(
@@ -80,6 +80,11 @@ def resolve(source: Any) -> Source[Any] | Counted[Any]:
             "a generator or other iterable made anew in each attempt, or a source such as lines(path)."
         )
     return Counted(source)
+
+
+def is_factory(source: Any) -> bool:
+    """Say whether `each` was given a function that makes the source."""
+    return isinstance(source, type) or (callable(source) and not isinstance(source, Source | Iterable))
 
 
 def _made_by(factory: Callable[[], Any]) -> Any:
