@@ -120,8 +120,6 @@ class Typed:
 def _same(back: Any, value: Any, encoded: bytes) -> bool:
     # A class without equality of its own: what it is stored as tells.
     if getattr(type(value), "__eq__", None) is getattr(object, "__eq__", None):
-        object, "__eq__", None
-    ):  # a class without equality: what it is stored as tells
         return type(back) is type(value) and encode(back) == encoded
     return bool(back == value)
 

@@ -241,7 +241,7 @@ class ShutdownCoordinator:
     def _call_previous(
         self, previous: Callable[[int, FrameType | None], Any], signum: int, frame: FrameType | None
     ) -> None:
-        """Call the host's handler, but never inside itself: gunicorn's takes a lock on Ctrl+C, and a SIGQUIT follows."""
+        """Call the host's handler, but never inside itself: on Ctrl+C gunicorn's takes a lock, and a SIGQUIT follows."""
         if self._chaining:
             return
         self._chaining = True
