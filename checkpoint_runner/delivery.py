@@ -109,7 +109,7 @@ def _run_claimed(host: Host, spec: specs.TaskSpec, lease: RedisLease, claim: Cla
     for callback in host.on_attempt:
         callback(attempt)
     try:
-        return run_claimed(
+        status = run_claimed(
             spec,
             lease,
             claim,
@@ -121,6 +121,9 @@ def _run_claimed(host: Host, spec: specs.TaskSpec, lease: RedisLease, claim: Cla
         )
     finally:
         forget()
+    if host.coordinator is not None:
+        host.coordinator.note(f"job {lease.job_id} is {status} after {attempt.journal.position() or 'nothing'}")
+    return status
 
 
 def _decline(host: Host, delivery: Delivery, task: str, spec: specs.TaskSpec | None, version: int) -> str:

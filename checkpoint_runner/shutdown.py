@@ -16,15 +16,14 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 from checkpoint_runner import keys
 from checkpoint_runner.durations import Duration, seconds
-from checkpoint_runner.errors import WrongUse
 from checkpoint_runner.interruptions import Interruption, Reason
+from checkpoint_runner.resources import Resources, flush_logs
 from checkpoint_runner.wakeup import WakeUp, leave_signals_to_main_thread
 
 log = logging.getLogger(__name__)
@@ -43,12 +42,6 @@ EXIT_OVERRUN = 1
 
 T = TypeVar("T")
 Handler = Callable[[int, FrameType | None], Any] | int | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Managed:
-    name: str
-    close: Callable[[], Any]
 
 
 _REQUEST, _END = b"\x00", b"\xff"
@@ -94,7 +87,7 @@ class ShutdownCoordinator:
         self._callbacks: list[Callable[[Interruption], Any]] = []
         self._reloads: list[Callable[[], Any]] = []
         self._last_calls: list[Callable[[], Any]] = []
-        self._managed: list[_Managed] = []
+        self._resources = Resources()
         self._notes: list[str] = []
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
@@ -114,17 +107,7 @@ class ShutdownCoordinator:
         `close` is called with the resource; by default that is its `close`, `disconnect`, `shutdown`
         or `stop` method, the first that it has. Raises WrongUse where it has none.
         """
-        if close is None:
-            method = next((m for m in ("close", "disconnect", "shutdown", "stop") if hasattr(resource, m)), None)
-            if method is None:
-                raise WrongUse(
-                    f"A {type(resource).__name__} has no close(), disconnect(), shutdown() or stop(); "
-                    "say how it is closed: manage(resource, close=...)."
-                )
-            self._managed.append(_Managed(name or _name_of(resource), getattr(resource, method)))
-        else:
-            closer = close
-            self._managed.append(_Managed(name or _name_of(resource), lambda: closer(resource)))
+        self._resources.add(resource, close, name)
         self._register_at_exit()
         return resource
 
@@ -194,9 +177,9 @@ class ShutdownCoordinator:
             self._closed = True
             atexit.unregister(self.close)
             began = time.monotonic()
-            closed = sum(self._close_one(managed) for managed in reversed(self._managed))
-            self._summarise(closed, len(self._managed), began)
-            self._managed.clear()
+            level = self._level
+            closed, managed = self._resources.close(level)
+            self._summarise(level, closed, managed, began)
             flush_logs()
 
     def __enter__(self) -> ShutdownCoordinator:
@@ -241,7 +224,7 @@ class ShutdownCoordinator:
     def _call_previous(
         self, previous: Callable[[int, FrameType | None], Any], signum: int, frame: FrameType | None
     ) -> None:
-        """Call the host's handler, but never inside itself: on Ctrl+C gunicorn's takes a lock, and a SIGQUIT follows."""
+        """Call the host's handler, but never inside itself: on Ctrl+C gunicorn's takes a lock and gets a SIGQUIT."""
         if self._chaining:
             return
         self._chaining = True
@@ -342,21 +325,11 @@ class ShutdownCoordinator:
         flush_logs()
         os._exit(EXIT_OVERRUN)
 
-    def _close_one(self, managed: _Managed) -> bool:
-        began = time.monotonic()
-        try:
-            managed.close()
-        except Exception:
-            log.exception("could not close %s; going on", managed.name)
-            return False
-        log.log(self._level, "closed %s in %.0f ms", managed.name, (time.monotonic() - began) * 1000)
-        return True
-
-    def _summarise(self, closed: int, managed: int, began: float) -> None:
+    def _summarise(self, level: int, closed: int, managed: int, began: float) -> None:
         since = self._requested_at if self._requested_at is not None else began
         facts = [f"{closed} of {managed} resources closed", *self._notes]
         log.log(
-            self._level,
+            level,
             "%s: shutdown (%s) took %.2f s: %s",
             self.role,
             self._source or "end of work",
@@ -391,18 +364,3 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 def _forget(callbacks: list[Any], callback: Any) -> None:
     if callback in callbacks:
         callbacks.remove(callback)
-
-
-def flush_logs() -> None:
-    """Flush every handler of every logger, errors contained."""
-    loggers = [logging.getLogger(), *map(logging.getLogger, tuple(logging.root.manager.loggerDict))]
-    for handler in {handler for logger in loggers for handler in logger.handlers}:
-        try:
-            handler.flush()
-        except (OSError, ValueError) as error:
-            log.debug("could not flush %r: %s", handler, error)
-
-
-def _name_of(resource: object) -> str:
-    kind = type(resource)
-    return f"{kind.__module__}.{kind.__qualname__}"
