@@ -13,9 +13,9 @@ from checkpoint_runner.checkpoint import Checkpoint
 from checkpoint_runner.control import Control
 from checkpoint_runner.endings import Ending, ending_of
 from checkpoint_runner.errors import NotPossibleNow, RedisTrouble, RedisUnavailable, UnstorableValue
-from checkpoint_runner.interruptions import Interrupted, Interruption, PauseWanted, Reason
+from checkpoint_runner.interruptions import LOST, Interrupted, Interruption, LeaseLost, PauseWanted, Reason
 from checkpoint_runner.journal import Journal
-from checkpoint_runner.lease import GONE, STOPS, Lease, MemoryLease, RedisLease
+from checkpoint_runner.lease import STOPS, Lease, MemoryLease, RedisLease
 from checkpoint_runner.loops import Course
 from checkpoint_runner.pulse import TICK, Chore, Pulse, Rhythm
 from checkpoint_runner.records import Record
@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 CAREFUL_FOR = 2.0
 """After a crash every item is saved for this many `save_every`, so that a deadly item becomes known."""
+
+WARN_AT = 0.8
+"""The part of `max_bytes` at which a person is told that the state grows."""
 
 IDLE_ATTEMPTS = 3
 """Interruptions in a row without a finished item after which a person is told."""
@@ -49,8 +52,10 @@ class Attempt:
             kept_steps=kept_steps,
             heed=self.heed,
             insist=self.insist,
+            most=task.max_bytes,
         )
         self._careful_until = 0.0
+        self._warned = False
 
     def stop(self, interruption: Interruption) -> None:
         """Ask the task to stop at its next safe place. Any thread may call it."""
@@ -63,8 +68,10 @@ class Attempt:
         """Act on what the server says of the job whenever it is asked something."""
         if answer in STOPS:
             self.stop(Interruption(Reason(answer)))
-        elif answer in GONE:
+        elif answer == "lost":
             self.stop(Interruption(Reason.LEASE_LOST))
+        elif answer == "gone":
+            self.stop(Interruption(Reason.JOB_LOST))
         else:
             self.control.withdraw(Reason.PAUSE)
 
@@ -99,10 +106,9 @@ class Attempt:
         finally:
             if pulse is not None:
                 pulse.stop()
+        reason = Reason.JOB_LOST if status == "gone" else ending.reason
         position, seconds = self.journal.position(), time.monotonic() - began
-        events.emit(
-            events.AttemptEnded(*self._who(), status=status, reason=ending.reason, position=position, seconds=seconds)
-        )
+        events.emit(events.AttemptEnded(*self._who(), status=status, reason=reason, position=position, seconds=seconds))
         if isinstance(ending.error, KeyboardInterrupt):
             raise ending.error  # the job is safe; what called us is still to stop
         return status
@@ -124,7 +130,8 @@ class Attempt:
         self.control.throw_if_thrown()
         interruption = self.control.interruption  # read once: the pulse may withdraw it meanwhile
         if interruption is not None:
-            self.course.throw(Interrupted(interruption))
+            kind = LeaseLost if interruption.reason in LOST else Interrupted
+            self.course.throw(kind(interruption))
 
     def _let_go(self, ending: Ending) -> str:
         """Send the last word until it is answered, or until the process must be gone."""
@@ -158,9 +165,16 @@ class Attempt:
             return
         if answer is not None:
             self.heed(answer)
+            self._warn_of_growth()
             events.emit(
                 events.CheckpointSaved(*self._who(), position=self.journal.position(), seconds=time.monotonic() - began)
             )
+
+    def _warn_of_growth(self) -> None:
+        size, limit = len(self.journal.newest[3].state or b""), self.task.max_bytes
+        if size > WARN_AT * limit and not self._warned:
+            self._warned = True
+            events.emit(events.CheckpointGrows(*self._who(), size=size, limit=limit))
 
     def _hold_while_unsure(self) -> None:
         """Begin no item while the lease may be somebody else's: wait until the server has answered."""

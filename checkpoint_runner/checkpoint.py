@@ -36,6 +36,7 @@ class Checkpoint(Generic[StateT]):
         kept_steps: bool,
         heed: Callable[[str], None],
         insist: Callable[[Callable[[], Any]], Any],
+        most: int,
     ) -> None:
         self._course = course
         self._lease = lease
@@ -43,6 +44,7 @@ class Checkpoint(Generic[StateT]):
         self._kept_steps = kept_steps
         self._heed = heed
         self._insist = insist
+        self._most = most
         self._step: str | None = None
 
     @property
@@ -120,10 +122,11 @@ class Checkpoint(Generic[StateT]):
         course.claim_name("step", names.checked("step", name))
         course.go_on()
         path = course.step_path(name)
-        typed = Typed(return_type(function))
+        typed = Typed(return_type(function), self._most)
         if self._kept_steps and (kept := self._insist(lambda: self._lease.step_result(path))) is not None:
-            course.step_kept(path)
+            course.step_kept(name, path)
             return typed.decode(kept, f"the result of step {name!r}")  # type: ignore[no-any-return]
+        course.require_order("step", f"the step {name!r}")
         self._safe_place()
         try:
             result, encoded = self._run_step(name, typed, function, args)
@@ -131,7 +134,7 @@ class Checkpoint(Generic[StateT]):
             course.give_name_back("step", name)
             raise
         self._heed(self._insist(lambda: self._lease.keep_step(path, encoded)))
-        course.step_kept(path)
+        course.step_kept(name, path)
         self._safe_place()
         return result
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from checkpoint_runner.errors import UnstorableValue
+from checkpoint_runner.errors import CheckpointTooLarge, UnstorableValue
 
 _SCALARS = frozenset({type(None), bool, int, str})
 _ADVICE = {
@@ -77,8 +77,9 @@ def is_plain(annotation: Any) -> bool:
 class Typed:
     """Encodes and decodes values of one annotated type."""
 
-    def __init__(self, annotation: Any) -> None:
+    def __init__(self, annotation: Any, most: int | None = None) -> None:
         self.annotation = annotation
+        self.most = most
         self.plain = is_plain(annotation)
         try:
             self._decoder = msgspec.json.Decoder(Any if annotation in (None, object) else annotation)
@@ -96,6 +97,11 @@ class Typed:
         if not self.plain and not _same(back := self.decode(encoded, path), value, encoded):
             raise UnstorableValue(
                 f"{path} is {_short(value)}, but as {_short(self.annotation)} it would come back as {_short(back)}."
+            )
+        if self.most is not None and len(encoded) > self.most:
+            raise CheckpointTooLarge(
+                f"{path} takes {len(encoded):,} bytes; expected at most {self.most:,} (max_bytes). "
+                f"{_largest(encoded, path)} Keep it elsewhere and store where it is, or raise max_bytes."
             )
         return encoded
 
@@ -115,6 +121,20 @@ class Typed:
         except (msgspec.DecodeError, RecursionError) as error:
             expected = kind_name(self.annotation) if isinstance(self.annotation, type) else str(self.annotation)
             raise UnstorableValue(f"{path} does not fit {expected}: {error}.") from None
+
+
+def _largest(encoded: bytes, path: str) -> str:
+    """Return a sentence about the largest part of a value, where it has parts."""
+    value = msgspec.json.decode(encoded)
+    match value:
+        case dict() if value:
+            name, size = max(((name, len(encode(part))) for name, part in value.items()), key=lambda part: part[1])
+            return f"The largest part is {path}.{name} with {size:,} bytes."
+        case list() if value:
+            index, size = max(((i, len(encode(part))) for i, part in enumerate(value)), key=lambda part: part[1])
+            return f"It has {len(value):,} entries, of which {path}[{index}] is the largest with {size:,} bytes."
+        case _:
+            return ""
 
 
 def _same(back: Any, value: Any, encoded: bytes) -> bool:

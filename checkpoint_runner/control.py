@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from checkpoint_runner.interruptions import Interrupted, Interruption, PauseWanted, Reason
 
-_URGENCY = (Reason.PAUSE, Reason.CANCEL, Reason.SHUTDOWN, Reason.LEASE_LOST)
+_URGENCY = (Reason.PAUSE, Reason.CANCEL, Reason.SHUTDOWN, Reason.LEASE_LOST, Reason.JOB_LOST)
 
 
 class Control:

@@ -6,12 +6,16 @@ import logging
 import time
 from dataclasses import dataclass
 
+import msgspec
+from msgspec.structs import replace
+
 from checkpoint_runner import event_log, processes, specs
 from checkpoint_runner.attempt import Attempt, run_claimed
+from checkpoint_runner.codec import encode
 from checkpoint_runner.errors import BrokenCheckpoint
 from checkpoint_runner.hosts import Host, this_host
 from checkpoint_runner.lease import RedisLease
-from checkpoint_runner.records import Record, decode_record
+from checkpoint_runner.records import FORMAT, Record, decode_record
 from checkpoint_runner.recovery import recover
 from checkpoint_runner.store import Claim
 
@@ -69,13 +73,15 @@ def run_delivery(host: Host, rq_id: str) -> str:
     store = backend.store
     if host.coordinator is not None and host.coordinator.stopping is not None:
         return recover(backend, delivery.job_id, delivery.attempt, rq_id, "", "shutdown")
-    found = store.read(delivery.job_id, ("task", "version"))
+    found = store.read(delivery.job_id, ("task", "version", "format", "seq"))
     if found is None:
         return "gone"
-    task_name = found[2]["task"].decode("utf-8", "replace")
-    spec = specs.find(task_name)
-    if spec is None or spec.version < int(found[2]["version"] or 0):
-        return _decline(host, delivery, task_name, spec, int(found[2]["version"] or 0))
+    task, version, stored_format, seq = (value.decode("utf-8", "replace") for value in found[2].values())
+    spec = specs.find(task)
+    objection = _objection(spec, task, int(version or 0), int(stored_format or 0), saved=int(seq or 0) > 0)
+    if spec is None or objection:
+        log.warning("Job %s is %s; it is offered again later", delivery.job_id, objection)
+        return store.decline(delivery.job_id, delivery.attempt, delivery.id, objection)
     holder = processes.holder(rq_id)
     settings = backend.settings
     until = time.monotonic() + CLAIM_PATIENCE
@@ -89,22 +95,14 @@ def run_delivery(host: Host, rq_id: str) -> str:
 
 def _run_claimed(host: Host, spec: specs.TaskSpec, lease: RedisLease, claim: Claim) -> str:
     settings = host.backend.settings
-    record: Record | None = None
-    broken = ""
     try:
-        record = decode_record(claim.record) if claim.record else None
-        if record is not None and record.version != spec.version:
-            broken = (
-                f"The checkpoint is of version {record.version} of task {spec.name}, the code of version "
-                f"{spec.version}, and nothing says how to get from one to the other. Bring the older code back, "
-                "or cancel the job."
-            )
+        record, objection = _record_of(claim, spec), ""
     except BrokenCheckpoint as error:
-        broken = str(error)
-    attempt = Attempt(spec, lease, None if broken else record, kept_steps=claim.step_results > 0)
-    if broken:
-        log.error("Job %s is paused: %s", lease.job_id, broken)
-        return attempt.journal.let_go("pause", broken, until=time.monotonic() + settings.grace)
+        record, objection = None, str(error)
+    attempt = Attempt(spec, lease, record, kept_steps=claim.step_results > 0)
+    if objection:
+        log.error("Job %s is paused: %s", lease.job_id, objection)
+        return attempt.journal.let_go("pause", objection, until=time.monotonic() + settings.grace)
     forget = host.coordinator.on_shutdown(attempt.stop) if host.coordinator is not None else lambda: None
     for callback in host.on_attempt:
         callback(attempt)
@@ -126,10 +124,40 @@ def _run_claimed(host: Host, spec: specs.TaskSpec, lease: RedisLease, claim: Cla
     return status
 
 
-def _decline(host: Host, delivery: Delivery, task: str, spec: specs.TaskSpec | None, version: int) -> str:
+def _objection(spec: specs.TaskSpec | None, task: str, version: int, stored_format: int, *, saved: bool) -> str:
+    """Return why this worker must leave a job to another one; "" where it need not."""
     if spec is None:
-        reason = f"declined: no worker knows the task {task}"
-    else:
-        reason = f"declined: the job needs version {version} of the task, the worker's code has {spec.version}"
-    log.warning("Job %s: %s; offered again later", delivery.job_id, reason)
-    return host.backend.store.decline(delivery.job_id, delivery.attempt, delivery.id, reason)
+        return f"declined: no worker knows the task {task}"
+    if stored_format > FORMAT:
+        return f"declined: the checkpoint has the format {stored_format}, which this release ({FORMAT}) can't read"
+    if version > spec.version:
+        return f"declined: the job needs version {version} of the task, and the code is of version {spec.version}"
+    if saved and not spec.accepts(version):
+        return (
+            f"declined: the checkpoint is of version {version} of the task, the code of version {spec.version}, "
+            f"and no @task.migrate({version}) says how to get from one to the other"
+        )
+    return ""
+
+
+def _record_of(claim: Claim, spec: specs.TaskSpec) -> Record | None:
+    """Return the stored record as this code's version has it, or None. Raises BrokenCheckpoint."""
+    if claim.record is None:
+        return None
+    record = decode_record(claim.record)
+    if record.version == spec.version:
+        return record
+    try:
+        state = None if record.state is None else msgspec.json.decode(record.state)
+        migrated = encode(spec.migrate(state, record.version)) if spec.accepts(record.version) else None
+    except Exception as error:
+        log.exception("The migration of task %s failed", spec.name)
+        raise BrokenCheckpoint(
+            f"The checkpoint could not be taken from version {record.version} of the task to version {spec.version}: "
+            f"{type(error).__name__}: {error}. Mend the migration and resume the job."
+        ) from None
+    if migrated is None:
+        raise BrokenCheckpoint(
+            f"The checkpoint is of version {record.version} of the task and the code of version {spec.version}."
+        )
+    return replace(record, version=spec.version, state=None if migrated == b"null" else migrated)

@@ -7,7 +7,8 @@ import traceback
 from dataclasses import dataclass
 
 from checkpoint_runner.codec import encode
-from checkpoint_runner.interruptions import Interrupted, Interruption, PauseWanted, Reason
+from checkpoint_runner.errors import InputChanged
+from checkpoint_runner.interruptions import Interrupted, Interruption, LeaseLost, PauseWanted, Reason
 from checkpoint_runner.names import readable
 from checkpoint_runner.scripts import Argument
 
@@ -40,12 +41,14 @@ def ending_of(thrown: Interrupted | PauseWanted | None, raised: BaseException | 
     if thrown is not None and raised is not None and raised is not thrown:
         log.warning("A task raised while it was unwound, which is not counted as its failure", exc_info=raised)
     match thrown or raised:
-        case Interrupted(interruption=Interruption(reason=Reason.LEASE_LOST)):
-            return Ending(None, reason=Reason.LEASE_LOST)
+        case LeaseLost(interruption=Interruption(reason=reason)):
+            return Ending(None, reason=reason)
         case Interrupted(interruption=Interruption(reason=reason)):
             return Ending("interrupt", (reason, 1), reason)
         case PauseWanted(reason=wanted):
             return Ending("pause", (wanted,), wanted)
+        case InputChanged() as error:
+            return Ending("pause", (str(error),), str(error), error)
         case KeyboardInterrupt() as error:
             return Ending("interrupt", (Reason.SHUTDOWN, 1), Reason.SHUTDOWN, error)
         case error:

@@ -7,16 +7,17 @@ CheckpointRunnerError
 │   └── WrongSource          `each` was given something that it can't resume
 ├── WrongArguments           the arguments do not fit the task's parameters
 ├── UnstorableValue          a value would not come back from JSON as it went in
+│   └── CheckpointTooLarge   a state, result or argument is larger than `max_bytes`
 ├── WrongName                a queue, task, key or label name that can't be used
 ├── WrongSetting             a setting or an environment variable makes no sense
 ├── UnknownTask              no task of that name is registered
 ├── KeyConflict              the key was used before, with other arguments
 ├── JobNotFound              no such job (or its retention has passed)
+│   └── JobLost              the server lost a live job
 ├── NotPossibleNow           the job's status does not allow this
 ├── JobFailed                raised by `Job.wait` for a failed job
 ├── JobCancelled             raised by `Job.wait` for a cancelled job
 ├── InputChanged             a source no longer holds the position it was left at
-├── LeaseLost                this process no longer has the right to advance the job
 ├── BrokenCheckpoint         a stored checkpoint can't be trusted
 └── RedisTrouble             the server did not do what was asked
     ├── RedisUnavailable     no answer in time; the outcome is unknown
@@ -61,6 +62,10 @@ class UnstorableValue(CheckpointRunnerError):
     """A value would not come back from JSON as it went in."""
 
 
+class CheckpointTooLarge(UnstorableValue):
+    """A value is larger than the task's `max_bytes`."""
+
+
 class WrongName(CheckpointRunnerError):
     """A name that can't be used."""
 
@@ -79,6 +84,10 @@ class KeyConflict(CheckpointRunnerError):
 
 class JobNotFound(CheckpointRunnerError):
     """There is no such job, or its retention has passed."""
+
+
+class JobLost(JobNotFound):
+    """The server lost a live job: its data was flushed, or it failed over to a server without them."""
 
 
 class NotPossibleNow(CheckpointRunnerError):
@@ -102,10 +111,6 @@ class JobCancelled(CheckpointRunnerError):
 
 class InputChanged(CheckpointRunnerError):
     """A source no longer holds the position that it was left at."""
-
-
-class LeaseLost(CheckpointRunnerError):
-    """This process no longer has the right to advance the job."""
 
 
 class BrokenCheckpoint(CheckpointRunnerError):

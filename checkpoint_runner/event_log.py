@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from checkpoint_runner import events
+from checkpoint_runner.interruptions import Reason
 
 log = logging.getLogger("checkpoint_runner.jobs")
 
@@ -17,10 +18,23 @@ def write(event: events.Event) -> None:
             log.info("%s begins %s", job, f"after {position}" if position else "from the beginning")
         case events.CheckpointSaved(position=position, seconds=seconds):
             log.debug("%s saved after %s in %.1f ms", job, position, seconds * 1000)
+        case events.CheckpointGrows(size=size, limit=limit):
+            log.warning(
+                "%s has a state of %s bytes, and it fails at %s: keep what grows elsewhere, or raise max_bytes",
+                job,
+                f"{size:,}",
+                f"{limit:,}",
+            )
         case events.SaveFailed(error=error):
             log.warning("%s could not be saved, trying again: %s", job, error)
         case events.StopRequested(reason=reason, seconds_left=left):
             log.info("%s stops at its next safe place: %s (%.1f s left)", job, reason, left)
+        case events.AttemptEnded(reason=Reason.JOB_LOST):
+            log.error(
+                "%s is lost: the server no longer has it (flushed, or failed over to a server without its data). "
+                "It is not made anew; start it again",
+                job,
+            )
         case events.AttemptEnded(status=status, reason=reason, position=position, seconds=seconds):
             why = f" ({reason})" if reason else ""
             log.info("%s is %s%s after %s; the attempt took %.2f s", job, status, why, position or "nothing", seconds)

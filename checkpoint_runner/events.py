@@ -34,6 +34,14 @@ class CheckpointSaved(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointGrows(Event):
+    """The state has come near its limit; told once per attempt. `size` and `limit` are bytes."""
+
+    size: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class SaveFailed(Event):
     """A record could not be stored for now; the attempt goes on and tries again."""
 

@@ -14,6 +14,11 @@ class Reason(StrEnum):
     PAUSE = "pause"
     CANCEL = "cancel"
     LEASE_LOST = "lease lost"
+    JOB_LOST = "job lost"
+
+
+LOST = frozenset({Reason.LEASE_LOST, Reason.JOB_LOST})
+"""Reasons after which the attempt has nothing to let go of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,11 @@ class Interrupted(BaseException):
     def __init__(self, interruption: Interruption) -> None:
         super().__init__(interruption.reason.value)
         self.interruption = interruption
+
+
+class LeaseLost(Interrupted):
+    """Unwinds a task whose job is another process's by now, or is no longer on the server: nothing that
+    it does can be stored any more."""
 
 
 class PauseWanted(BaseException):

@@ -13,7 +13,7 @@ import msgspec
 from checkpoint_runner import specs
 from checkpoint_runner.backend import Backend
 from checkpoint_runner.durations import Duration, seconds
-from checkpoint_runner.errors import JobCancelled, JobFailed, JobNotFound, NotPossibleNow
+from checkpoint_runner.errors import JobCancelled, JobFailed, JobLost, JobNotFound, NotPossibleNow
 from checkpoint_runner.records import Progress, decode_progress
 from checkpoint_runner.statuses import FINAL, Status
 from checkpoint_runner.store import Entry
@@ -152,8 +152,20 @@ class Job(Generic[R]):
         return self._ask("retry")
 
     def refresh(self) -> Job[R]:
-        """Return the job as it is now. Raises JobNotFound."""
-        return read(self._backend, self.id)
+        """Return the job as it is now.
+
+        Raises JobLost where this snapshot is of a live job that the server has no more, JobNotFound
+        for a final one whose retention has passed.
+        """
+        try:
+            return read(self._backend, self.id)
+        except JobNotFound:
+            if self.final:
+                raise
+            raise JobLost(
+                f"Job {self.id} ({self.task}) was {self.status} and is gone from the server: it was deleted, or the "
+                "server lost its data (flushed, or failed over to a server without them). Start it again."
+            ) from None
 
     def delete(self) -> None:
         """Remove the job with everything that belongs to it.

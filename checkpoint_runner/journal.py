@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from checkpoint_runner.lease import Lease
 from checkpoint_runner.records import EncodedRecord, Level, Position, Progress, Record, encode_record
@@ -21,18 +22,18 @@ from checkpoint_runner.scripts import Argument
 class Place(msgspec.Struct, frozen=True):
     """Where in the code a record is taken; immutable, so that any thread may read it.
 
-    `outer` are the levels around, with the cursors that stand still meanwhile; `loop` is the open
-    loop of the innermost body, or None between loops.
+    `outer` are the levels around, with the cursors that stand still meanwhile; `level` is the innermost
+    one, whose own cursor and count are given with each position. `total` is how many items the
+    outermost loop has.
     """
 
     outer: Position
-    done: tuple[str, ...]
-    loop: str | None
+    level: Level
     total: int | None
 
     def position(self, count: int, cursor: Any) -> Position:
         """Return the whole position, given that of the open loop."""
-        return (*self.outer, Level(self.done, self.loop, cursor, count))
+        return (*self.outer, replace(self.level, count=count, cursor=cursor))
 
 
 class Extras(msgspec.Struct, frozen=True):
@@ -64,7 +65,7 @@ class Journal:
         if start and not any(level.loop is not None or level.done for level in levels):
             # No loop counts here: the progress is what the task set by hand.
             extras = Extras(start.state, start.progress.done, start.progress.total, start.progress.message)
-        place = Place(outer, last.done, last.loop, self._progress.total)
+        place = Place(outer, last, self._progress.total)
         self.newest: Published = (place, last.count, last.cursor, extras)
         self._saved: Published = self.newest
         self.saves = 0

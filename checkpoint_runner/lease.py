@@ -14,9 +14,6 @@ from checkpoint_runner.store import Store
 STOPS = frozenset({"pause", "cancel"})
 """Answers that ask the attempt to stop."""
 
-GONE = frozenset({"lost", "gone"})
-"""Answers that say the job is not this attempt's any more."""
-
 
 class Lease(Protocol):
     """What an attempt needs of the place where its job lives.

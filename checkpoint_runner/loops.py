@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import msgspec
+from msgspec.structs import replace
 
 from checkpoint_runner.codec import require_plain
 from checkpoint_runner.control import Control
@@ -19,7 +20,7 @@ from checkpoint_runner.errors import WrongUse
 from checkpoint_runner.interruptions import Interrupted, PauseWanted
 from checkpoint_runner.journal import Extras, Journal, Place
 from checkpoint_runner.records import Level, Position
-from checkpoint_runner.sources import Counted, Source, is_factory, resolve
+from checkpoint_runner.sources import Counted, Source, fingerprint, is_factory, recognises, resolve
 from checkpoint_runner.state import State
 
 Manual = tuple[int | None, int | None, str | None]
@@ -35,12 +36,16 @@ class Body:
     record says of this body and the ones inside it, until the open loop is taken up again.
     """
 
-    __slots__ = ("done", "left", "outer", "resume", "seen", "steps")
+    __slots__ = ("awaited", "done", "left", "outer", "resume", "seen", "step", "steps")
 
     def __init__(self, outer: Position | None, resume: Position = ()) -> None:
+        level = resume[0] if resume else Level()
         self.outer = outer
-        self.resume = resume if resume and resume[0].loop is not None else ()
-        self.done: tuple[str, ...] = resume[0].done if resume else ()
+        self.resume = resume if level.loop is not None else ()
+        self.done = level.done
+        self.step = level.step
+        # What was finished last must come again before anything new: else the order has changed.
+        self.awaited = {("loop", name) for name in level.done[-1:]} | {("step", name) for name in (level.step,) if name}
         self.left: Loop | None = None
         self.seen: set[tuple[str, str]] = set()
         self.steps: list[str] = []
@@ -104,18 +109,18 @@ class Course:
         if (name or "") not in self.body.done:
             yield from self.walk(resolve(factory), name)
         else:
-            self._enter(name, None)
+            self._identify(name)
 
-    def _enter(self, name: str | None, total: int | None) -> Loop | None:
+    def _enter(self, name: str | None, source: Any) -> Loop | None:
         """Open the loop of that name here, unless it is done."""
         self.check_owner("each")
         found = self._identify(name)
-        return None if found in self.body.done else self._open(found, total)
+        return None if found in self.body.done else self._open(found, source)
 
     # The hot path: two flags per item.
 
     def _walk_counted(self, source: Counted[Any], name: str | None) -> Iterator[Any]:
-        loop = self._enter(name, source.total)
+        loop = self._enter(name, source)
         if loop is None:
             return
         journal, control, place, count = self.journal, self.control, loop.place, loop.count
@@ -136,7 +141,7 @@ class Course:
         self._close(loop, count)
 
     def _walk(self, source: Source[Any], name: str | None) -> Iterator[Any]:
-        loop = self._enter(name, None)
+        loop = self._enter(name, source)
         if loop is None:
             return
         journal, control, place, count = self.journal, self.control, loop.place, loop.count
@@ -176,32 +181,51 @@ class Course:
         self.claim_name("loop", name or "")
         return name or ""
 
-    def _open(self, name: str, total: int | None) -> Loop:
+    def _open(self, name: str, source: Any) -> Loop:
         """Open the loop of that name: where the stored record left it, or at its beginning.
 
-        Raises PauseWanted where the record stands in another loop of this body.
+        Raises PauseWanted where the record stands in another loop of this body, or in another input.
         """
         body = self.body
-        outer = self._outer(body)
-        place = Place(outer, body.done, name, total if self.at_top else self.journal.newest[0].total)
         if body.resume:
             level, *inner = body.resume
             if level.loop != name:
+                self._order_changed(f"stands in the loop {_called(level.loop)}", f"the loop {_called(name)}")
+            if level.count and level.input and not recognises(source, level.input):
                 self.throw(
                     PauseWanted(
-                        f"The checkpoint stands in the loop {_called(level.loop)}, but the task came to "
-                        f"{_called(name)} first: the order of its loops has changed. "
-                        "Put the loop back, or cancel the job."
+                        f"The input of the loop {_called(name)} has changed since item {level.count} was finished: "
+                        f"it was {level.input} and is {fingerprint(source)}. "
+                        "Put the input back, or cancel the job and start anew."
                     )
                 )
             body.resume = ()
             self.live = True  # the first item's body comes from the record; the next one's is new
-            loop = Loop(name, body, place, level, Body((*outer, level), tuple(inner)))
+            item = Body((*self._outer(body), level), tuple(inner))
         else:
-            loop = Loop(name, body, place, Level(), Body(None))
+            self.require_order("loop", f"the loop {_called(name)}")
+            level, item = Level(body.done, name, input=fingerprint(source), step=body.step), Body(None)
+        total = source.total if self.at_top and isinstance(source, Counted) else None
+        place = Place(self._outer(body), level, total if self.at_top else self.journal.newest[0].total)
+        loop = Loop(name, body, place, level, item)
+        if not level.count and item.outer is None:
             self.journal.newest = (place, 0, None, self.journal.newest[3])
-        self.body = loop.item
+        self.body = item
         return loop
+
+    def require_order(self, kind: str, met: str) -> None:
+        """The task came to something new. Raises PauseWanted where something that is done should have come first."""
+        awaited = next((name for awaited, name in self.body.awaited if awaited == kind), None)
+        if awaited is not None:
+            self._order_changed(f"is behind the {kind} {_called(awaited)}", met)
+
+    def _order_changed(self, stands: str, met: str) -> NoReturn:
+        self.throw(
+            PauseWanted(
+                f"The checkpoint {stands}, but the task came to {met} first: their order in the code has changed. "
+                "Put it back, or cancel the job and start anew."
+            )
+        )
 
     def throw(self, control_flow: Interrupted | PauseWanted) -> NoReturn:
         """Unwind the task; what it does although it was unwound is not published."""
@@ -231,11 +255,17 @@ class Course:
         """Return the path of a step here; the same in every attempt."""
         return msgspec.json.encode([*self._path(), name]).decode()
 
-    def step_kept(self, path: str) -> None:
-        """A step's result was kept. In an item it goes when the item is finished."""
+    def step_kept(self, name: str, path: str) -> None:
+        """A step's result is kept. In an item it goes when the item is finished."""
+        body = self.body
+        body.step = name
         if not self.at_top:
-            self.body.steps.append(path)
+            body.steps.append(path)
             self.live = True
+        elif not body.resume:
+            place, count, cursor, extras = self.journal.newest
+            stepped = replace(place, level=replace(place.level, step=name))
+            self.journal.newest = (stepped, count, cursor, extras)
 
     def claim_name(self, kind: str, name: str) -> None:
         """Raise WrongUse where this body has used that name before."""
@@ -246,6 +276,7 @@ class Course:
             )
         self.live = self.live or not self.at_top
         self.body.seen.add((kind, name))
+        self.body.awaited.discard((kind, name))
 
     def give_name_back(self, kind: str, name: str) -> None:
         """What the name was claimed for did not happen."""
@@ -291,7 +322,7 @@ class Course:
     def _done(self, loop: Loop, count: int, extras: Extras) -> None:
         body = loop.body
         body.done = (*body.done, loop.name)
-        place = Place(self._outer(body), body.done, None, loop.place.total)
+        place = Place(self._outer(body), Level(body.done, step=body.step), loop.place.total)
         self.journal.newest = (place, count, None, extras)
 
     def _extras(self) -> Extras:

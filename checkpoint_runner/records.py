@@ -16,13 +16,16 @@ class Level(msgspec.Struct, frozen=True, omit_defaults=True):
     """The position in one body of code: the loops that are done in it, and the one that is open.
 
     `cursor` is the position of the open loop's last finished item; `count` is how many are
-    finished. A loop that is open with no finished item has the cursor None and the count 0.
+    finished. A loop that is open with no finished item has the cursor None and the count 0. `input` is
+    the fingerprint of what the open loop walks through, `step` the body's last finished step.
     """
 
     done: tuple[str, ...] = ()
     loop: str | None = None
     cursor: Any = None
     count: int = 0
+    input: str = ""
+    step: str | None = None
 
 
 Position = tuple[Level, ...]

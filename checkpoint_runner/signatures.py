@@ -14,6 +14,9 @@ from checkpoint_runner.errors import UnstorableValue, WrongArguments, WrongDecla
 from checkpoint_runner.state import StateType
 from checkpoint_runner.typing_of import hints
 
+MAX_BYTES = 1_000_000
+"""Bytes of JSON that one value of a task may take, unless the task says otherwise."""
+
 _Stored = tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]
 _decode_stored = msgspec.json.Decoder(_Stored).decode
 
@@ -21,18 +24,19 @@ _decode_stored = msgspec.json.Decoder(_Stored).decode
 class Signature:
     """The parameters behind the checkpoint, the state and the result, as the function annotates them."""
 
-    def __init__(self, function: Callable[..., Any], task: str) -> None:
+    def __init__(self, function: Callable[..., Any], task: str, most: int = MAX_BYTES) -> None:
         known = hints(function)
         checkpoint, *parameters = inspect.signature(function).parameters.values()
         self._task = task
+        self.most = most
         self._signature = inspect.Signature(parameters)
         self._types = {
-            parameter.name: Typed(Any if annotation in (None, inspect.Parameter.empty) else annotation)
+            parameter.name: Typed(Any if annotation in (None, inspect.Parameter.empty) else annotation, most)
             for parameter in parameters
             for annotation in [known.get(parameter.name, Any)]
         }
-        self.state = StateType(_state_annotation(known.get(checkpoint.name)), task)
-        self.result = Typed(known.get("return", Any))
+        self.state = StateType(_state_annotation(known.get(checkpoint.name)), task, most)
+        self.result = Typed(known.get("return", Any), most)
 
     def encode(self, positional: tuple[Any, ...], named: dict[str, Any]) -> bytes:
         """Return a call's arguments as they are stored.

@@ -11,11 +11,15 @@ import inspect
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from checkpoint_runner.errors import InputChanged, WrongSource
+
+HEAD = 4096
+"""Bytes at the beginning of a file by which it is recognised."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -30,12 +34,43 @@ class Source(Protocol[T_co]):
         ...
 
 
+@runtime_checkable
+class Recognisable(Protocol):
+    """A source that can tell whether its input is the one that it was."""
+
+    def fingerprint(self) -> str:
+        """Return what tells this input from another one, for people too."""
+        ...
+
+    def recognises(self, fingerprint: str) -> bool:
+        """Say whether the input is the one of that fingerprint, or has only grown where that does no harm."""
+        ...
+
+
+def fingerprint(source: Any) -> str:
+    """Return what tells this source's input from another one; "" where nothing does."""
+    return source.fingerprint() if isinstance(source, Recognisable) else ""
+
+
+def recognises(source: Any, stored: str) -> bool:
+    """Say whether a source's input is the one of that fingerprint."""
+    return source.recognises(stored) if isinstance(source, Recognisable) else True
+
+
 class Counted(Generic[T]):
     """A source whose position is the number of finished items."""
 
     def __init__(self, items: Iterable[T]) -> None:
         self.items = items
         self.total = len(items) if isinstance(items, Sized) else None
+
+    def fingerprint(self) -> str:
+        """Return the number of items, where it is known: a position that is a count means nothing in another list."""
+        return "" if self.total is None else f"{self.total} items"
+
+    def recognises(self, fingerprint: str) -> bool:
+        """Say whether there are as many items as there were."""
+        return self.fingerprint() == fingerprint
 
     def after(self, count: int) -> Iterator[T]:
         """Return the items behind the first `count`."""
@@ -116,6 +151,20 @@ class lines:  # noqa: N801 - it reads as a function
     def __init__(self, path: str | os.PathLike[str], *, encoding: str = "utf-8") -> None:
         self.path = Path(path)
         self.encoding = encoding
+
+    def fingerprint(self) -> str:
+        """Return how many bytes the file begins with that are looked at, and their digest. The file may grow."""
+        return self._head(HEAD)
+
+    def recognises(self, fingerprint: str) -> bool:
+        """Say whether the file begins as it did."""
+        size = fingerprint.partition(" ")[0]
+        return size.isdigit() and self._head(min(int(size), HEAD)) == fingerprint
+
+    def _head(self, most: int) -> str:
+        with self.path.open("rb") as file:
+            head = file.read(most)
+        return f"{len(head)} bytes of {blake2b(head, digest_size=8).hexdigest()}"
 
     def after(self, cursor: int | None) -> Iterator[tuple[int, str]]:
         position = cursor or 0

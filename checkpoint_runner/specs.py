@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,23 @@ class TaskSpec:
     version: int
     max_crashes: int
     retention: float
+    max_bytes: int
+    migrations: dict[int, Callable[[Any], Any]] = field(default_factory=dict)
 
     @cached_property
     def signature(self) -> Signature:
         """What the function takes and returns; looked at when first needed, so that its names may come later."""
-        return Signature(self.function, self.name)
+        return Signature(self.function, self.name, self.max_bytes)
+
+    def accepts(self, version: int) -> bool:
+        """Say whether this code can go on from a checkpoint of that version."""
+        return all(step in self.migrations for step in range(version, self.version)) and version <= self.version
+
+    def migrate(self, state: Any, version: int) -> Any:
+        """Return the state of that version as this code's version has it."""
+        for step in range(version, self.version):
+            state = self.migrations[step](state)
+        return state
 
 
 _by_name: dict[str, TaskSpec] = {}

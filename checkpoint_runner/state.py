@@ -13,8 +13,8 @@ from checkpoint_runner.errors import UnstorableValue
 class StateType:
     """What kind of state a task declares: a dict, or an annotated dataclass or struct."""
 
-    def __init__(self, annotation: Any, task: str) -> None:
-        self.typed = Typed(annotation)
+    def __init__(self, annotation: Any, task: str, most: int | None = None) -> None:
+        self.typed = Typed(annotation, most)
         kind = typing.get_origin(annotation) or annotation
         self._make: Callable[[], Any] = dict if kind in (Any, None, object) else kind
         self._task = task

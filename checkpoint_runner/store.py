@@ -10,7 +10,7 @@ from typing import cast
 from checkpoint_runner.clients import Sender
 from checkpoint_runner.durations import milliseconds
 from checkpoint_runner.keys import Keys
-from checkpoint_runner.records import EncodedRecord
+from checkpoint_runner.records import FORMAT, EncodedRecord
 from checkpoint_runner.scripts import Argument, Reply, script
 
 
@@ -147,7 +147,7 @@ class Store:
     def claim(self, job_id: str, attempt: int, holder: str, lease: float, version: int, *, until: float) -> Claim | str:
         """Return what the job needs to run, or the status that stands against it ("" where it is gone)."""
         reply = self._run(
-            "claim", self.keys.of_job(job_id), [attempt, holder, milliseconds(lease), version], until=until
+            "claim", self.keys.of_job(job_id), [attempt, holder, milliseconds(lease), version, FORMAT], until=until
         )
         outcome, *rest = cast("list[bytes]", reply)
         if outcome != b"claimed":

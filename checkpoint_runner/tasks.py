@@ -16,10 +16,11 @@ from checkpoint_runner.errors import WrongDeclaration
 from checkpoint_runner.jobs import Job, not_found
 from checkpoint_runner.keys import RETENTION
 from checkpoint_runner.runner import Runner, StartOptions, default_runner
-from checkpoint_runner.signatures import check_declared
+from checkpoint_runner.signatures import MAX_BYTES, check_declared
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Migration = TypeVar("Migration", bound=Callable[[Any], Any])
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -86,6 +87,25 @@ class Task(Generic[P, R]):
             raise not_found(job_id)
         return job
 
+    def migrate(self, from_version: int) -> Callable[[Migration], Migration]:
+        """Decorate a function that takes the state of `from_version` (plain JSON values) to the next version.
+
+        Without it a checkpoint of an older version is left to a worker with older code, and pauses its job
+        when there is none. The position is kept. Raises WrongDeclaration.
+        """
+        version = _whole(from_version, "from_version")
+        if version >= self.spec.version or version in self.spec.migrations:
+            raise WrongDeclaration(
+                f"Task {self.spec.name} is of version {self.spec.version} and has migrations from "
+                f"{sorted(self.spec.migrations) or 'none'}; migrate({version}) is none that is missing."
+            )
+
+        def register(migration: Migration) -> Migration:
+            self.spec.migrations[version] = migration
+            return migration
+
+        return register
+
     def __repr__(self) -> str:
         return f"<Task {self.spec.name}>"
 
@@ -121,6 +141,7 @@ def checkpointed(
     version: int = 1,
     max_crashes: int = 3,
     retention: Duration = timedelta(seconds=RETENTION),
+    max_bytes: int = MAX_BYTES,
 ) -> Callable[[Callable[Concatenate[Checkpoint[Any], P], R]], Task[P, R]]: ...
 def checkpointed(
     function: Callable[..., Any] | None = None,
@@ -133,14 +154,16 @@ def checkpointed(
     version: int = 1,
     max_crashes: int = 3,
     retention: Duration = timedelta(seconds=RETENTION),
+    max_bytes: int = MAX_BYTES,
 ) -> Any:
     """Make a task of a plain function whose first parameter is the checkpoint.
 
     `name` (default `module.qualname`) is what jobs remember; `aliases` are its earlier names. `queue`
     is RQ's. `save_every` is how much work, in seconds, a killed process may lose. `version` goes up
     when the code can't go on from an older checkpoint. After `max_crashes` deaths in a row without
-    progress the job fails. `retention` is how long a final job stays. Durations are float seconds
-    or timedelta.
+    progress the job fails. `retention` is how long a final job stays. `max_bytes` is how large the state,
+    the result, one step's result and one argument may become as JSON. Durations are float seconds or
+    timedelta.
 
     Raises WrongDeclaration, WrongName, WrongSetting or DuplicateTask when the module is imported.
     """
@@ -156,6 +179,7 @@ def checkpointed(
             version=_whole(version, "version"),
             max_crashes=_whole(max_crashes, "max_crashes"),
             retention=seconds(retention, "retention"),
+            max_bytes=_whole(max_bytes, "max_bytes"),
         )
         specs.register(spec)
         return Task(spec)

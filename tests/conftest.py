@@ -12,8 +12,11 @@ import pytest
 from checkpoint_runner import Interruption, Runner, configure, events, specs
 from checkpoint_runner import runner as runner_module
 from checkpoint_runner.attempt import Attempt
+from checkpoint_runner.clients import Sender
 from checkpoint_runner.delivery import Host, run_delivery
 from checkpoint_runner.interruptions import Reason
+from checkpoint_runner.keys import Keys
+from checkpoint_runner.store import Store
 
 
 class Done(list[Any]):
@@ -121,7 +124,24 @@ def runner(server: fakeredis.FakeServer, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr(runner_module, "_default", None)
     made = configure(Runner(fakeredis.FakeRedis(server=server)))
     yield made
+    leaked = keys_left(server)
     made.close()
+    assert leaked == [], "keys stay in Redis although every job was removed"
+
+
+def keys_left(server: fakeredis.FakeServer) -> list[str]:
+    """Remove every job as the sweep does after its retention, and return the keys that are still there."""
+    client = fakeredis.FakeRedis(server=server)
+    for key in client.keys("*:job:*"):
+        namespace, _, job_id = key.decode().partition(":job:")
+        if client.type(key) == b"hash" and ":" not in job_id and namespace != "rq":
+            store = Store(Sender(client, 1.0), Keys(namespace, "rq"))
+            client.hset(key, "status", "finished")
+            client.zadd(store.keys.agenda, {job_id: 0})
+            store.remove(job_id, asked=False)
+    everywhere = ("agenda", "sweep", "taken")  # what belongs to no job; an empty agenda is no key
+    left = [key.decode() for key in client.keys("*")]
+    return sorted(key for key in left if not key.startswith("rq:") and key.rpartition(":")[2] not in everywhere[1:])
 
 
 @pytest.fixture

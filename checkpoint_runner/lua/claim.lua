@@ -1,6 +1,6 @@
 -- Purpose: give the right to advance the job to one process; its attempt number is the fencing token.
 -- KEYS: 1-7 as in prelude.lua
--- ARGV: 1 attempt, 2 holder, 3 lease in ms, 4 version of the worker's code
+-- ARGV: 1 attempt, 2 holder, 3 lease in ms, 4 version of the worker's code, 5 format of its records
 -- Outcomes: {'claimed', task, version, arguments, seq, record, progress, checksum, step results,
 --            crash streak, idle streak}, {'refused', status}, {'gone', ''}
 -- Sent again: running with this attempt and this holder is claimed.
@@ -13,7 +13,7 @@ if not again then
   job.attempt = attempt
   enter('running', '', now + tonumber(ARGV[3]))
   redis.call('HDEL', JOB, 'declined_since')
-  if job.seq == 0 then redis.call('HSET', JOB, 'version', ARGV[4]) end
+  redis.call('HSET', JOB, 'version', ARGV[4], 'format', ARGV[5])
   redis.call('HSET', JOB, 'attempt', ARGV[1], 'holder', holder, 'claim_mark', int(mark()), 'claimed_at', int(now))
   redis.call('HSETNX', JOB, 'started_at', int(now))
   redis.call('HSET', TAKEN, job.queue, int(job.delivered_at) .. ' ' .. int(now))

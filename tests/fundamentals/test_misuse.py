@@ -229,7 +229,7 @@ def test_loops_in_another_order_ask_for_a_person(worker: Worker) -> None:
     REORDERED.append(True)
     try:
         assert worker.run() == "paused"
-        assert "The checkpoint stands in the loop 'a', but the task came to 'b' first" in job.refresh().reason
+        assert "The checkpoint stands in the loop 'a', but the task came to the loop 'b' first" in job.refresh().reason
         REORDERED.clear()
         job.refresh().resume()
         assert worker.run() == "finished"
