@@ -36,7 +36,7 @@ from checkpoint_runner.clients import WORKER
 from checkpoint_runner.embedded import EmbeddedValkey
 from checkpoint_runner.journal import Extras, Journal, Place
 from checkpoint_runner.lease import RedisLease
-from checkpoint_runner.records import Progress, Record, encode_record
+from checkpoint_runner.records import Level, Progress, Record, encode_record
 from checkpoint_runner.scripts import script
 from checkpoint_runner.settings import Settings
 
@@ -133,7 +133,7 @@ def saves(url: str, runner: Runner, size: Size) -> Iterable[Row]:
     leases = [claim_new_job(backend, runner) for _ in range(2)]
     names = [[backend.keys.job(lease.job_id), backend.keys.steps(lease.job_id)] for lease in leases]
     journal = Journal(leases[0], 1, None)
-    place = Place((), (), "", size.saves)
+    place = Place((), Level((), ""), size.saves)
     extras = Extras(b'"' + b"x" * STATE_SIZE + b'"')
     items, numbers = itertools.count(1), itertools.count(1)
 
