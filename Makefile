@@ -7,9 +7,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Tests of behaviour wait more than they compute, so more of them than cores run at once.
 JOBS ?= 4
+# How long the chaos lasts.
+SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-deep lint format bench clean
+.PHONY: help demo up test test-deep chaos lint format bench clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +35,9 @@ test: $(READY) ## Run the tests (a few minutes)
 
 test-deep: $(READY) ## Run every test in full, the races a hundred times
 	CHECKPOINT_RUNNER_RACE_RUNS=100 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 900
+
+chaos: $(READY) ## Kill parts of a whole deployment for SECONDS=600, then account for every item
+	$(BIN)/python -m tests.ladder.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 lint: $(READY) ## Check style, types and the layers
 	$(BIN)/ruff check .
