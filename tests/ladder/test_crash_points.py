@@ -1,7 +1,7 @@
 """A real process is killed before and after every command that it sends to Redis; then the promises are checked.
 
 Every scenario runs once undisturbed to count its commands, and then once for each command and phase.
-May take 50 s of one core in all (about 30 ms for a point); nothing here waits for time to pass.
+May take 80 s of one core in all (about 45 ms for a point); nothing here waits for time to pass.
 """
 
 from __future__ import annotations
