@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -17,22 +18,29 @@ class Fault(StrEnum):
     RESET = "reset"  # it never reaches the server
     SWALLOWED = "swallowed"  # the server carries it out, its reply is lost
     TORN = "torn"  # the same, and a part of the reply arrives
+    OVERTAKEN = "overtaken"  # it reaches the server after its resend and one more command
     LATE = "late"  # it reaches the server after everything that follows it, as a delayed packet does
 
 
 @dataclass
 class Proxy:
-    """Forwards command by command, counts them over all connections, and fails at number `at` (from 1)."""
+    """Forwards command by command, counts them over all connections, and fails at number `at` (from 1).
+
+    What `look` sees must be the same before and after a command that was overtaken; `changed` tells where it was not.
+    """
 
     target: str
     at: int = 0
     fault: Fault = Fault.RESET
     count: int = 0
     commands: list[bytes] = field(default_factory=list)
+    look: Callable[[], object] = lambda: None
+    changed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._held_back: list[bytes] = []
+        self._resent = False
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -48,7 +56,9 @@ class Proxy:
         with self._lock:
             self.at, self.fault, self.count = at, fault, 0
             self.commands.clear()
+            self.changed.clear()
             self._held_back.clear()
+            self._resent = False
 
     def deliver_late(self) -> None:
         """Let what was held back reach the server now."""
@@ -100,12 +110,20 @@ class Proxy:
             self.count += 1
             fault = self.fault if self.count == self.at else None
             self.commands.append(command)
-            if fault is Fault.LATE:
+            if fault in (Fault.OVERTAKEN, Fault.LATE):
                 self._held_back.append(command)
-        if fault in (Fault.RESET, Fault.LATE):
+        if fault in (Fault.RESET, Fault.OVERTAKEN, Fault.LATE):
             return _reset(client)
         server.sendall(command)
         reply = read_message(replies)
+        if self.fault is Fault.OVERTAKEN and self._held_back:
+            if command == self._held_back[0]:
+                self._resent = True
+            elif self._resent:
+                before = self.look()
+                self.deliver_late()
+                if self.look() != before:
+                    self.changed.append(f"{before} became {self.look()}")
         if fault is Fault.SWALLOWED:
             return _reset(client)
         if fault is Fault.TORN:

@@ -1,7 +1,7 @@
-"""Between client and server every command fails once, in each of four ways; every effect is there exactly once.
+"""Between client and server every command fails once, in each of five ways; every effect is there exactly once.
 
 Every scenario runs once undisturbed to count its commands, and then once for each command and fault.
-May take 60 s of one core in all (about 20 ms for a point, beside the pause before sending again).
+May take 75 s of one core in all (about 20 ms for a point, beside the pause before sending again).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.ladder.scenarios import SCENARIOS, Scenario
 
 @pytest.fixture
 def proxy(ladder_world: World) -> Iterator[Proxy]:
-    made = Proxy(ladder_world.url.removeprefix("unix://"))
+    made = Proxy(ladder_world.url.removeprefix("unix://"), look=ladder_world.snapshot)
     try:
         yield made
     finally:
@@ -83,7 +83,8 @@ def test_a_lost_reply_at_any_command_changes_nothing(
     _check_end(world, scenario, whole)
     assert not whole.unavailable
     assert whole.commands >= scenario.least
-    points = [(point, fault) for point in range(1, whole.commands + 1) for fault in Fault]
+    faults = [fault for fault in Fault if fault is not Fault.OVERTAKEN or "steps" not in name]
+    points = [(point, fault) for point in range(1, whole.commands + 1) for fault in faults]
     for point, fault in points:
         try:
             _check(world, proxy, scenario, whole, point, fault)
@@ -96,17 +97,28 @@ def test_a_lost_reply_at_any_command_changes_nothing(
     record_property("lost replies", len(points))
 
 
+@pytest.mark.xfail(strict=True, reason="a step's result that comes late, after its item was saved, is kept again")
+def test_a_step_that_was_overtaken_is_not_kept_again(ladder_world: World, proxy: Proxy) -> None:
+    """If a late packet kept a step again, it would count as progress, and a deadly item would get more victims."""
+    scenario = SCENARIOS["work with steps"]
+    for _ in range(2):
+        whole = Disturbed(ladder_world, proxy, scenario, 0, Fault.RESET)
+    for point in range(1, whole.commands + 1):
+        _check(ladder_world, proxy, scenario, whole, point, Fault.OVERTAKEN)
+
+
 def _check(world: World, proxy: Proxy, scenario: Scenario, whole: Disturbed, point: int, fault: Fault) -> None:
     run = Disturbed(world, proxy, scenario, point, fault)
     world.check()
     if not run.unavailable:
         assert run.answer == whole.answer
     assert run.notes == whole.notes
+    assert not proxy.changed, "a command that was overtaken had an effect"
     if run.unavailable and scenario.pops:
         _check_end(world, scenario, run)  # the sweep made a new delivery for the one that was lost
         return
     assert run.snapshot == whole.snapshot
-    if fault is Fault.LATE:
+    if fault in (Fault.LATE, Fault.OVERTAKEN):
         proxy.deliver_late()
         assert world.snapshot() == whole.snapshot, "a late command had an effect"
     # The same world has the same future: its end was looked at once, after the undisturbed run.
