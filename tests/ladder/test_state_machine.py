@@ -14,19 +14,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from unittest.mock import patch
 
 import fakeredis
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from checkpoint_runner.backend import Backend
 from checkpoint_runner.clients import WORKER, connect
 from checkpoint_runner.embedded import EmbeddedValkey
-from checkpoint_runner.names import new_job_id
 from checkpoint_runner.scripts import script
 from checkpoint_runner.store import Claim, Due, StartRequest
 from checkpoint_runner.sweep import Sweeper
@@ -228,13 +234,12 @@ class Clock:
         return self.now
 
 
+WHICH = st.integers(0, 999)
+"""Chooses one of what is there: two times in three one that matters now, else any, however old."""
+
+
 class Transitions(RuleBasedStateMachine):
     """The rules, the model and the invariants."""
-
-    requests = Bundle("requests")
-    deliveries = Bundle("deliveries")
-    holds = Bundle("holds")
-    asked = Bundle("asked")
 
     def __init__(self, client: Any, clock: Clock | None) -> None:
         super().__init__()
@@ -251,10 +256,34 @@ class Transitions(RuleBasedStateMachine):
         self.unique: dict[str, str] = {}
         self.held: list[Hold] = []
         self.hands: set[str] = set()
+        self.hands_ever: list[str] = []
+        self.requests: list[StartRequest] = []
+        self.asks: list[Asked] = []
         self.frozen: dict[str, Any] = {}
         self.written = 0
 
     # What the rules share.
+
+    def fresh(self) -> str:
+        """Return an id or a nonce that was not there before; the same ones when an order is tried again."""
+        self.written += 1
+        return f"{self.written:032x}"
+
+    def some_request(self, which: int) -> StartRequest:
+        now = [request for request in self.requests if request.job_id in self.models]
+        return _choose(which, now, self.requests)
+
+    def some_delivery(self, which: int) -> str:
+        running = [model.holder.partition("|")[0] for model in self.models.values() if model.status == "running"]
+        queued = {model.delivery for model in self.models.values() if model.status == "queued"}
+        return _choose(which, [*running, *sorted(queued & self.hands)], self.hands_ever)
+
+    def some_hold(self, which: int) -> Hold:
+        now = {model.holder for model in self.models.values() if model.status == "running"}
+        return _choose(which, [hold for hold in self.held if hold.holder in now], self.held)
+
+    def some_asked(self, which: int) -> Asked:
+        return _choose(which, self.asks[-2:], self.asks)
 
     def now(self) -> int:
         seconds, micros = self.client.time()
@@ -313,38 +342,53 @@ class Transitions(RuleBasedStateMachine):
 
     # People.
 
+    @initialize()
+    def one_runs(self) -> None:
+        self.start(None, "u", 0.0, "d1", 3)
+        self.claim_next(1)
+
+    @precondition(lambda self: len(self.models) < 4)
     @rule(
-        target=requests,
         key=st.sampled_from([None, None, "k"]),
         unique=st.sampled_from([None, None, "u"]),
         delay=st.sampled_from([0.0, 0.0, 20.0]),
         digest=st.sampled_from(["d1", "d1", "d2"]),
         max_crashes=st.sampled_from([1, 3]),
     )
-    def start(self, key: str | None, unique: str | None, delay: float, digest: str, max_crashes: int) -> StartRequest:
+    def start(self, key: str | None, unique: str | None, delay: float, digest: str, max_crashes: int) -> None:
         request = self.world.request(
-            key=key, unique=unique, delay=delay, digest=digest, max_crashes=max_crashes, retention=RETENTION
+            job_id=self.fresh(),
+            key=key,
+            unique=unique,
+            delay=delay,
+            digest=digest,
+            max_crashes=max_crashes,
+            retention=RETENTION,
         )
+        self.requests.append(request)
         self.send_start(request)
-        return request
 
-    @rule(request=requests)
-    def start_again(self, request: StartRequest) -> None:
+    @precondition(lambda self: self.requests)
+    @rule(which=WHICH)
+    def start_again(self, which: int) -> None:
+        request = self.some_request(which)
         if request.job_id not in self.removed:
             self.send_start(request)
 
-    @rule(
-        target=asked, request=requests, verb=st.sampled_from(["pause", "resume", "cancel", "retry"]), late=st.booleans()
-    )
-    def ask(self, request: StartRequest, verb: str, late: bool) -> Asked:
+    @precondition(lambda self: self.requests)
+    @rule(which=WHICH, verb=st.sampled_from(["pause", "resume", "cancel", "retry"]), late=st.booleans())
+    def ask(self, which: int, verb: str, late: bool) -> None:
+        request = self.some_request(which)
         model = self.models.get(request.job_id)
         revision = 0 if model is None else model.revision - late
-        asked = Asked(request.job_id, verb, revision, new_job_id()[:16])
+        asked = Asked(request.job_id, verb, revision, self.fresh())
+        self.asks.append(asked)
         self.send_asked(asked)
-        return asked
 
-    @rule(asked=asked)
-    def ask_again(self, asked: Asked) -> None:
+    @precondition(lambda self: self.asks)
+    @rule(which=WHICH)
+    def ask_again(self, which: int) -> None:
+        asked = self.some_asked(which)
         self.send_asked(asked)
 
     def send_asked(self, asked: Asked) -> None:
@@ -367,8 +411,10 @@ class Transitions(RuleBasedStateMachine):
         self.settled(model)
         assert cast("bytes", reply).decode() == expected
 
-    @rule(request=requests)
-    def remove(self, request: StartRequest) -> None:
+    @precondition(lambda self: len(self.models) > 2)
+    @rule(which=WHICH)
+    def remove(self, which: int) -> None:
+        request = self.some_request(which)
         job_id = request.job_id
         model = self.models.get(job_id)
         if model is None:
@@ -389,15 +435,17 @@ class Transitions(RuleBasedStateMachine):
 
     # Deliveries and workers.
 
-    @rule(target=deliveries, last=st.booleans())
-    def pop(self, last: bool) -> Any:
+    @precondition(lambda self: self.world.deliveries())
+    @rule(last=st.booleans())
+    def pop(self, last: bool) -> None:
         """A worker takes a delivery; RQ drops those that have no hash any more."""
         popped = self.client.rpop(KEYS.queue(QUEUE)) if last else self.client.lpop(KEYS.queue(QUEUE))
         if popped is None or not self.client.exists(KEYS.delivery(popped.decode())):
-            return multiple()
+            return
         self.hands.add(popped.decode())
-        return popped.decode()
+        self.hands_ever.append(popped.decode())
 
+    @precondition(lambda self: self.world.deliveries())
     @rule(with_hash=st.booleans())
     def lose_delivery(self, with_hash: bool) -> None:
         """A worker dies between RQ's list and its first command, or RQ's keys are cleared away."""
@@ -408,17 +456,31 @@ class Transitions(RuleBasedStateMachine):
             else:
                 self.hands.add(popped.decode())
 
-    @rule(delivery=deliveries)
-    def delivery_is_done(self, delivery: str) -> None:
+    @precondition(lambda self: self.hands_ever)
+    @rule(which=WHICH)
+    def delivery_is_done(self, which: int) -> None:
         """RQ removes what a worker was through with, which may be late."""
+        delivery = self.some_delivery(which)
         job_id, attempt, _ = delivery.split("-")
         model = self.models.get(job_id)
         if model is None or model.status != "queued" or model.attempt != int(attempt) - 1:
             self.store.forget_delivery(delivery)
 
-    @rule(target=holds, delivery=deliveries, process=st.integers(1, 2))
-    def claim(self, delivery: str, process: int) -> Any:
+    @precondition(lambda self: self.world.deliveries())
+    @rule(process=st.integers(1, 2))
+    def claim_next(self, process: int) -> None:
+        """All is well: a worker takes the next delivery and claims."""
+        self.pop(last=False)
+        if self.hands_ever:
+            self.send_claim(self.hands_ever[-1], process)
+
+    @precondition(lambda self: self.hands_ever)
+    @rule(which=WHICH, process=st.integers(1, 2))
+    def claim(self, which: int, process: int) -> None:
         """A worker claims: for the first time, again as its reply was lost, late, or as a doubled delivery."""
+        self.send_claim(self.some_delivery(which), process)
+
+    def send_claim(self, delivery: str, process: int) -> Hold | None:
         job_id, number, _ = delivery.split("-")
         attempt = int(number)
         hold = Hold(job_id, attempt, f"{delivery}|host|boot|{process}|1", delivery)
@@ -426,7 +488,7 @@ class Transitions(RuleBasedStateMachine):
         model = self.models.get(job_id)
         if model is None:
             assert claim == ""
-            return multiple()
+            return None
         if model.status == "running" and (model.attempt, model.holder) == (attempt, hold.holder):
             assert isinstance(claim, Claim)
         elif model.status == "queued" and model.attempt == attempt - 1:
@@ -436,13 +498,15 @@ class Transitions(RuleBasedStateMachine):
             self.held.append(hold)
         else:
             assert claim == model.status
-            return multiple()
+            return None
         assert claim.record == (record(model.seq) if model.seq else None)
         assert claim.step_results == len(model.steps)
         return hold
 
-    @rule(delivery=deliveries)
-    def decline(self, delivery: str) -> None:
+    @precondition(lambda self: self.hands_ever)
+    @rule(which=WHICH)
+    def decline(self, which: int) -> None:
+        delivery = self.some_delivery(which)
         job_id, attempt, _ = delivery.split("-")
         model, now = self.models.get(job_id), self.now()
         outcome = self.store.decline(job_id, int(attempt), delivery, "declined: no worker knows the task")
@@ -455,9 +519,11 @@ class Transitions(RuleBasedStateMachine):
         model.declined_since = None if over else since
         assert outcome == model.status
 
-    @rule(delivery=deliveries, kind=st.sampled_from(["crash", "exit", "shutdown"]))
-    def crash(self, delivery: str, kind: str) -> None:
+    @precondition(lambda self: self.hands_ever)
+    @rule(which=WHICH, kind=st.sampled_from(["crash", "exit", "shutdown"]))
+    def crash(self, which: int, kind: str) -> None:
         """Somebody reports a death, before or after the claim; perhaps of a process that is long superseded."""
+        delivery = self.some_delivery(which)
         job_id, attempt, _ = delivery.split("-")
         outcome = self.store.crash(job_id, int(attempt), delivery, "signal 9", kind, DEADLY, until=PATIENT)
         model = self.models.get(job_id)
@@ -467,16 +533,20 @@ class Transitions(RuleBasedStateMachine):
 
     # Holders and zombies: who sends is not asked, only whether it holds.
 
-    @rule(hold=holds, ahead=st.integers(-1, 2), passed=st.lists(st.sampled_from("ab"), max_size=2))
-    def save(self, hold: Hold, ahead: int, passed: list[str]) -> None:
+    @precondition(lambda self: self.held)
+    @rule(which=WHICH, ahead=st.integers(-1, 2), passed=st.lists(st.sampled_from("ab"), max_size=2))
+    def save(self, which: int, ahead: int, passed: list[str]) -> None:
+        hold = self.some_hold(which)
         model = self.models.get(hold.id)
         seq = max(0, (model.seq if model else 1) + ahead)
         outcome = self.store.save(hold.id, hold.attempt, hold.holder, record(seq), passed)
         if self.answered(hold, model, outcome) and model is not None:
             model.keep(seq, passed)
 
-    @rule(hold=holds, path=st.sampled_from("abc"))
-    def step(self, hold: Hold, path: str) -> None:
+    @precondition(lambda self: self.held)
+    @rule(which=WHICH, path=st.sampled_from("abc"))
+    def step(self, which: int, path: str) -> None:
+        hold = self.some_hold(which)
         model = self.models.get(hold.id)
         self.written += 1
         result = str(self.written).encode()
@@ -494,8 +564,10 @@ class Transitions(RuleBasedStateMachine):
         assert outcome == (model.stop if mine else "lost")
         return mine
 
-    @rule(hold=holds, as_parent=st.booleans())
-    def renew(self, hold: Hold, as_parent: bool) -> None:
+    @precondition(lambda self: self.held)
+    @rule(which=WHICH, as_parent=st.booleans())
+    def renew(self, which: int, as_parent: bool) -> None:
+        hold = self.some_hold(which)
         holder = f"{hold.delivery}|" if as_parent else hold.holder
         outcome = self.store.renew(hold.id, hold.attempt, holder, LEASE)
         model = self.models.get(hold.id)
@@ -509,8 +581,12 @@ class Transitions(RuleBasedStateMachine):
         else:
             assert outcome == "lost"
 
-    @rule(hold=holds, how=st.sampled_from(["finish", "fail", "interrupt", "pause"]), ahead=st.integers(-1, 2))
-    def let_go(self, hold: Hold, how: str, ahead: int) -> None:
+    @precondition(lambda self: self.held)
+    @rule(which=WHICH, how=st.sampled_from(["finish", "fail", "interrupt", "pause"]), ahead=st.integers(-1, 2))
+    def let_go(self, which: int, how: str, ahead: int) -> None:
+        self.send_let_go(self.some_hold(which), how, ahead)
+
+    def send_let_go(self, hold: Hold, how: str, ahead: int) -> None:
         model = self.models.get(hold.id)
         seq = max(0, (model.seq if model else 1) + ahead)
         details = {
@@ -530,9 +606,11 @@ class Transitions(RuleBasedStateMachine):
     def clock_jumps(self, seconds: float) -> None:
         self.jump(seconds)
 
-    @rule(request=requests)
-    def lease_runs_out(self, request: StartRequest) -> None:
+    @precondition(lambda self: self.requests)
+    @rule(which=WHICH)
+    def lease_runs_out(self, which: int) -> None:
         """A sweep that looked a while ago says that a lease ran out; perhaps it did not, or is long renewed."""
+        request = self.some_request(which)
         job_id = request.job_id
         model = self.models.get(job_id)
         overdue = self.overdue(job_id)
@@ -541,6 +619,27 @@ class Transitions(RuleBasedStateMachine):
         assert outcome == (model.expire() if accepted and model is not None else "refused")
         if model is not None:
             self.settled(model)
+
+    @rule()
+    def time_passes(self) -> None:
+        """Long enough for a lost delivery to be missed."""
+        self.jump(11.0)
+        self.sweep()
+
+    @precondition(lambda self: any(model.status in ("failed", "cancelled") for model in self.models.values()))
+    @rule(which=WHICH)
+    def retry_one(self, which: int) -> None:
+        ended = [model for model in self.models.values() if model.status in ("failed", "cancelled")]
+        model = ended[which % len(ended)]
+        self.send_asked(Asked(model.id, "retry", model.revision, self.fresh()))
+
+    @precondition(lambda self: any(model.status == "running" for model in self.models.values()))
+    @rule(which=WHICH, verb=st.sampled_from(["pause", "cancel"]))
+    def ask_a_running_one(self, which: int, verb: str) -> None:
+        running = [model for model in self.models.values() if model.status == "running"]
+        model = running[which % len(running)]
+        self.asks.append(Asked(model.id, verb, model.revision, self.fresh()))
+        self.send_asked(self.asks[-1])
 
     @rule()
     def sweep(self) -> None:
@@ -665,7 +764,7 @@ class Transitions(RuleBasedStateMachine):
                 break
             for model in list(self.models.values()):
                 if model.status == "paused":
-                    self.send_asked(Asked(model.id, "resume", model.revision, new_job_id()[:16]))
+                    self.send_asked(Asked(model.id, "resume", model.revision, self.fresh()))
             while (popped := self.client.lpop(KEYS.queue(QUEUE))) is not None:
                 self.work_off(popped.decode())
             # Where the clock went back, or a delivery was found again and again, the next look is far away.
@@ -685,10 +784,18 @@ class Transitions(RuleBasedStateMachine):
     def work_off(self, delivery: str) -> None:
         self.hands.discard(delivery)
         if self.client.exists(KEYS.delivery(delivery)):
-            hold = self.claim(delivery, 3)
-            if isinstance(hold, Hold):
-                self.let_go(hold, "finish", 1)
+            hold = self.send_claim(delivery, 3)
+            if hold is not None:
+                self.send_let_go(hold, "finish", 1)
             self.store.forget_delivery(delivery)
+
+
+T = TypeVar("T")
+
+
+def _choose(which: int, now: list[T], ever: list[T]) -> T:
+    among = now if now and which % 3 else ever
+    return among[which // 3 % len(among)]
 
 
 def search(client: Any, clock: Clock | None, examples: int) -> None:
@@ -733,10 +840,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.mark.timeout(1800 if DEEP else 240)
 def test_no_order_of_events_breaks_a_promise(double: tuple[Any, Clock]) -> None:
     """If this fails, some order of late, doubled and lost messages loses a job, runs it twice or leaves it stuck."""
-    search(*double, examples=20)
+    search(*double, examples=70)
 
 
 @pytest.mark.timeout(1800 if DEEP else 240)
 def test_no_order_of_events_breaks_a_promise_on_a_real_server(real: Any) -> None:
     """If this fails, the scripts keep their promises on the test double only."""
-    search(real, None, examples=80)
+    search(real, None, examples=100)
