@@ -56,6 +56,7 @@ class Attempt:
         )
         self._careful_until = 0.0
         self._warned = False
+        self._letting_go = False
 
     def stop(self, interruption: Interruption) -> None:
         """Ask the task to stop at its next safe place. Any thread may call it."""
@@ -66,6 +67,8 @@ class Attempt:
 
     def heed(self, answer: str) -> None:
         """Act on what the server says of the job whenever it is asked something."""
+        if self._letting_go:
+            return  # what the pulse is told now, is about the last word that is on its way
         if answer in STOPS:
             self.stop(Interruption(Reason(answer)))
         elif answer == "lost":
@@ -135,6 +138,7 @@ class Attempt:
 
     def _let_go(self, ending: Ending) -> str:
         """Send the last word until it is answered, or until the process must be gone."""
+        self._letting_go = True
         while ending.how is not None:
             try:
                 return self.journal.let_go(ending.how, *ending.details, until=time.monotonic() + 1.0)
@@ -163,12 +167,13 @@ class Attempt:
         except RedisTrouble as error:
             events.emit(events.SaveFailed(*self._who(), error=str(error)))
             return
-        if answer is not None:
-            self.heed(answer)
+        if answer is None:
+            return
+        self.heed(answer)
+        if answer not in ("lost", "gone"):
             self._warn_of_growth()
-            events.emit(
-                events.CheckpointSaved(*self._who(), position=self.journal.position(), seconds=time.monotonic() - began)
-            )
+            position, seconds = self.journal.position(), time.monotonic() - began
+            events.emit(events.CheckpointSaved(*self._who(), position=position, seconds=seconds))
 
     def _warn_of_growth(self) -> None:
         size, limit = len(self.journal.newest[3].state or b""), self.task.max_bytes

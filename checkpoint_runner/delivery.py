@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 
 import msgspec
 from msgspec.structs import replace
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 from checkpoint_runner import event_log, processes, specs
 from checkpoint_runner.attempt import Attempt, run_claimed
 from checkpoint_runner.codec import encode
+from checkpoint_runner.deliveries import Delivery
 from checkpoint_runner.errors import BrokenCheckpoint
 from checkpoint_runner.hosts import Host, this_host
 from checkpoint_runner.lease import RedisLease
@@ -23,24 +23,6 @@ log = logging.getLogger(__name__)
 
 CLAIM_PATIENCE = 5.0
 """Seconds for which a claim is sent again; after that the sweep delivers the job anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """The three parts of a delivery's RQ id: `{job}-{attempt}-{nonce}`."""
-
-    id: str
-    job_id: str
-    attempt: int
-
-    @classmethod
-    def parse(cls, rq_id: str) -> Delivery | None:
-        """Return the parts, or None for an id that is not a delivery's."""
-        job_id, _, rest = rq_id.partition("-")
-        attempt, _, nonce = rest.partition("-")
-        if not (rq_id.isascii() and job_id.isalnum() and attempt.isdigit() and nonce.isdigit()):
-            return None
-        return cls(rq_id, job_id, int(attempt))
 
 
 def run() -> None:
@@ -89,7 +71,7 @@ def run_delivery(host: Host, rq_id: str) -> str:
     if isinstance(claim, str):
         log.info("Delivery %s came late: the job is %s; nothing is done", rq_id, claim or "gone")
         return "refused"
-    lease = RedisLease(store, delivery.job_id, delivery.attempt, holder, settings.lease)
+    lease = RedisLease(store, delivery.job_id, delivery.attempt, holder, settings.lease, kept=claim.kept)
     return _run_claimed(host, spec, lease, claim)
 
 

@@ -8,6 +8,9 @@ import time
 
 from checkpoint_runner import processes
 
+UNSETTLED = os.EX_TEMPFAIL
+"""Exit code of a horse that failed outside of its task, as when Redis went away before the claim: no crash."""
+
 
 class HorseWatch:
     """What the parent has seen of one horse."""
@@ -47,4 +50,4 @@ def cause_of(status: int | None) -> tuple[str, str]:
         hint = ", perhaps out of memory" if number == signal.SIGKILL else ""
         return f"killed by signal {number} ({name}){hint}", "crash"
     code = os.WEXITSTATUS(status)
-    return f"exited with code {code}", "exit" if code == 0 else "crash"
+    return f"exited with code {code}", "exit" if code in (0, UNSETTLED) else "crash"

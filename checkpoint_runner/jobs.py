@@ -168,14 +168,12 @@ class Job(Generic[R]):
             ) from None
 
     def delete(self) -> None:
-        """Remove the job with everything that belongs to it.
+        """Remove the job with everything that belongs to it; one that is gone already is left so.
 
-        Raises NotPossibleNow while it runs (cancel it first), JobNotFound.
+        Raises NotPossibleNow while it runs (cancel it first), RedisUnavailable.
         """
         outcome = self._backend.store.remove(self.id, asked=True)
-        if outcome == "gone":
-            raise not_found(self.id)
-        if outcome != "removed":
+        if outcome not in ("removed", "gone"):
             raise NotPossibleNow(
                 f"Job {self.id} is {outcome}; expected one that is not running. Cancel it first.", outcome
             )

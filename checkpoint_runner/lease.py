@@ -37,12 +37,13 @@ class Lease(Protocol):
 class RedisLease:
     """A lease on a job in Redis."""
 
-    def __init__(self, store: Store, job_id: str, attempt: int, holder: str, seconds: float) -> None:
+    def __init__(self, store: Store, job_id: str, attempt: int, holder: str, seconds: float, *, kept: int = 0) -> None:
         self.job_id = job_id
         self.attempt = attempt
         self.seconds = seconds
         self._store = store
         self._holder = holder
+        self._kept = kept
         self._answered = time.monotonic()
 
     @property
@@ -57,7 +58,9 @@ class RedisLease:
         return self._store.step_result(self.job_id, path)
 
     def keep_step(self, path: str, result: bytes) -> str:
-        return self._store.keep_step(self.job_id, self.attempt, self._holder, path, result)
+        answer = self._store.keep_step(self.job_id, self.attempt, self._holder, path, result, self._kept + 1)
+        self._kept += 1  # only once it was answered: the same result is sent again with the same number
+        return answer
 
     def renew(self) -> str:
         asked = time.monotonic()

@@ -10,6 +10,7 @@ import redis
 from rq import Queue
 from rq.worker_registration import clean_worker_registry
 
+from checkpoint_runner.deliveries import Delivery
 from checkpoint_runner.keys import Keys
 
 
@@ -20,9 +21,14 @@ def clear_leftovers(connection: redis.Redis, keys: Keys, queues: Iterable[Queue]
     """
     for queue in queues:
         clean_worker_registry(queue)
-        for entry in cast("list[bytes]", connection.zrangebyscore(keys.started(queue.name), "-inf", time.time())):
-            if not connection.exists(keys.delivery(_delivery_of(entry))):
-                connection.zrem(keys.started(queue.name), entry)
+        started = keys.started(queue.name)
+        for entry in cast("list[bytes]", connection.zrangebyscore(started, "-inf", time.time())):
+            if Delivery.parse(_delivery_of(entry)):  # its worker has not been heard of for longer than it may be silent
+                connection.delete(keys.delivery(_delivery_of(entry)))
+                connection.zrem(started, entry)
+        for entry in cast("list[bytes]", connection.zrange(keys.failed(queue.name), 0, -1)):
+            if Delivery.parse(_delivery_of(entry)) and not connection.exists(keys.delivery(_delivery_of(entry))):
+                connection.zrem(keys.failed(queue.name), entry)
         for entry in cast("list[bytes]", connection.lrange(keys.intermediate(queue.name), 0, -1)):
             if not connection.exists(keys.delivery(_delivery_of(entry))):
                 connection.lrem(keys.intermediate(queue.name), 1, entry.decode())

@@ -57,7 +57,8 @@ class ShutdownCoordinator:
     SimpleWorker; never Python's own SIGINT handler, which raises into running code). `force` says
     whether a second signal hurries, and whether the process is ended where it has not left the context
     by the end of its grace; a horse leaves both to its parent. `reload_on` is a signal that asks for a
-    reload instead.
+    reload instead. `last` says that the process ends with the context: after a shutdown its signals are
+    ignored from then on, so that a late repeat does not turn a clean exit into a killed one.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ShutdownCoordinator:
         chain: bool = False,
         force: bool = True,
         reload_on: signal.Signals | None = None,
+        last: bool = False,
         role: str = "process",
     ) -> None:
         self.grace = seconds(grace, "grace", least=0.1)
@@ -77,6 +79,7 @@ class ShutdownCoordinator:
         self._chaining = False
         self._force = force
         self._reload_on = reload_on
+        self._last = last
         self._pid = os.getpid()
         self._wake = WakeUp()
         self._reasons: deque[str] = deque()
@@ -206,7 +209,11 @@ class ShutdownCoordinator:
         if threading.current_thread() is threading.main_thread():
             self._wake.leave_signals()
             for sig, previous in self._previous.items():
-                if signal.getsignal(sig) == self._on_signal:
+                if signal.getsignal(sig) != self._on_signal:
+                    continue
+                if self._last and self._interruption is not None and os.getpid() == self._pid:
+                    signal.signal(sig, signal.SIG_IGN)
+                else:
                     signal.signal(sig, previous if previous is not None else signal.SIG_DFL)
             self._previous.clear()
 

@@ -41,6 +41,7 @@ class Claim:
     arguments: bytes
     record: EncodedRecord | None
     step_results: int
+    kept: int
     crash_streak: int
     idle_streak: int
 
@@ -152,13 +153,14 @@ class Store:
         outcome, *rest = cast("list[bytes]", reply)
         if outcome != b"claimed":
             return rest[0].decode()
-        task, stored_version, arguments, seq, record, progress, checksum, steps, crash_streak, idle_streak = rest
+        task, stored_version, arguments, seq, record, progress, checksum, steps, crash_streak, idle_streak, kept = rest
         return Claim(
             task=task.decode(),
             version=int(stored_version),
             arguments=arguments,
             record=EncodedRecord(int(seq), record, progress, checksum.decode()) if int(seq) else None,
             step_results=int(steps),
+            kept=int(kept),
             crash_streak=int(crash_streak),
             idle_streak=int(idle_streak),
         )
@@ -168,10 +170,10 @@ class Store:
         names = [self.keys.job(job_id), self.keys.steps(job_id)]
         return self._decoded(self._run("save", names, [attempt, holder, *record.arguments(), *passed]))
 
-    def keep_step(self, job_id: str, attempt: int, holder: str, path: str, result: bytes) -> str:
-        """Keep a step's result; return a stop request ("" for none), "lost" or "gone"."""
+    def keep_step(self, job_id: str, attempt: int, holder: str, path: str, result: bytes, number: int) -> str:
+        """Keep the `number`th step's result of the job's life; return a stop request, "", "lost" or "gone"."""
         names = [self.keys.job(job_id), self.keys.steps(job_id)]
-        return self._decoded(self._run("step", names, [attempt, holder, path, result]))
+        return self._decoded(self._run("step", names, [attempt, holder, path, result, number]))
 
     def step_result(self, job_id: str, path: str) -> bytes | None:
         """Return the kept result of a step, or None."""

@@ -184,7 +184,7 @@ def supervise_workers(
     """
     specs.load(settings.tasks)
     role = f"supervisor {os.getpid()}"
-    with ShutdownCoordinator(settings.grace, reload_on=signal.SIGHUP, role=role) as coordinator:
+    with ShutdownCoordinator(settings.grace, reload_on=signal.SIGHUP, last=True, role=role) as coordinator:
         if parent is not None:
             processes.die_with_parent(parent, signal.SIGTERM)
         backend = coordinator.manage(

@@ -56,7 +56,9 @@ def run_stack(stack: Stack, settings: Settings, *, own_server: bool) -> int:
         _require_free(stack.bind)
     with (
         _only_one(stack.state_dir),
-        ShutdownCoordinator(settings.grace, reload_on=signal.SIGHUP, role=f"up {os.getpid()}") as coordinator,
+        ShutdownCoordinator(
+            settings.grace, reload_on=signal.SIGHUP, last=True, role=f"up {os.getpid()}"
+        ) as coordinator,
     ):
         if own_server:
             valkey = EmbeddedValkey(stack.state_dir / "valkey")

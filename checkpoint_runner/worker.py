@@ -29,9 +29,9 @@ from rq.utils import now as rq_now
 from checkpoint_runner import processes
 from checkpoint_runner.backend import Backend
 from checkpoint_runner.clients import WORKER, Profile, client_name, connect
-from checkpoint_runner.delivery import Delivery
+from checkpoint_runner.deliveries import Delivery
 from checkpoint_runner.errors import RedisTrouble
-from checkpoint_runner.horse import HorseWatch, cause_of, pidfd
+from checkpoint_runner.horse import UNSETTLED, HorseWatch, cause_of, pidfd
 from checkpoint_runner.hosts import Host, set_host
 from checkpoint_runner.inert import DeliveryJob, NoDeathPenalty, PayloadSerializer
 from checkpoint_runner.interruptions import Interruption
@@ -155,13 +155,14 @@ class CheckpointWorker(Worker):
     ) -> tuple[RQJob, Queue] | None:
         """Wait for a delivery. A stop is looked at between two pops, so that none is popped and dropped."""
         self.set_state("idle")
+        pause = None if timeout is None else min(timeout, self._sweeper.pause)  # a longer one would look like a gap
         while not self._stop_requested:
             self._sweeper.sweep_if_due()
             self._heartbeat_if_due()
             try:
                 return self.queue_class.dequeue_any(
                     self._ordered_queues,
-                    timeout,
+                    pause,  # type: ignore[arg-type] # Redis takes fractions of a second
                     connection=self.connection,
                     job_class=self.job_class,
                     serializer=self.serializer,
@@ -224,7 +225,7 @@ class CheckpointWorker(Worker):
 
     def main_work_horse(self, job: RQJob, queue: Queue) -> None:
         """In the horse: run, then close explicitly, since neither atexit nor `finally` outlives RQ's os._exit."""
-        code = 1
+        code = UNSETTLED
         try:
             self.setup_work_horse_signals()
             self._is_horse = True
@@ -310,6 +311,8 @@ class CheckpointWorker(Worker):
         until = time.monotonic() + 5.0 if interruption is None else interruption.deadline
         try:
             recover(self.backend, delivery.job_id, delivery.attempt, delivery.id, cause, kind, until=until)
+            if kind != "exit":
+                self.backend.store.forget_delivery(delivery.id)  # nobody is busy with it any more
         except RedisTrouble as error:
             log.error("Job %s could not be seen to (%s); the sweep will: %s", delivery.job_id, cause, error)
 

@@ -38,7 +38,7 @@ def run_worker(settings: Settings, queues: tuple[str, ...], *, burst: bool = Fal
             "There is no queue to serve: no task is registered and no queue was named. "
             "Name the modules that define tasks (--tasks MODULE), or queues."
         )
-    with ShutdownCoordinator(settings.grace, role=f"worker {os.getpid()}") as coordinator:
+    with ShutdownCoordinator(settings.grace, last=True, role=f"worker {os.getpid()}") as coordinator:
         if parent is not None:
             processes.die_with_parent(parent, signal.SIGTERM)
         backend = Backend(settings.url, settings, WORKER)

@@ -2,7 +2,7 @@
 -- KEYS: 1-7 as in prelude.lua
 -- ARGV: 1 attempt, 2 holder, 3 lease in ms, 4 version of the worker's code, 5 format of its records
 -- Outcomes: {'claimed', task, version, arguments, seq, record, progress, checksum, step results,
---            crash streak, idle streak}, {'refused', status}, {'gone', ''}
+--            crash streak, idle streak, results kept so far}, {'refused', status}, {'gone', ''}
 -- Sent again: running with this attempt and this holder is claimed.
 
 if job.status == '' then return {'gone', ''} end
@@ -24,4 +24,5 @@ table.insert(reply, 1, 'claimed')
 reply[9] = int(redis.call('HLEN', STEPS))
 reply[10] = int(job.crash_streak)
 reply[11] = int(job.idle_streak)
+reply[12] = int(job.kept)
 return reply

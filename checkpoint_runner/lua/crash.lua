@@ -18,7 +18,7 @@ local counted = ARGV[4] == 'crash' or (ARGV[4] == 'exit' and claimed)
 local moved = mark() > job.crash_mark
 local streak = job.crash_streak
 if counted then streak = moved and 1 or streak + 1 end
-local old = job.delivery
+local old = RQ .. 'job:' .. job.delivery
 if stop == 'cancel' then
   enter_final('cancelled', why)
 elseif counted and streak >= job.max_crashes then
@@ -29,7 +29,11 @@ elseif stop == 'pause' then
 else
   enter_queued(counted and 'crash' or ARGV[4], not counted or streak <= 1)
 end
-redis.call('DEL', RQ .. 'job:' .. old)
+if counted or ARGV[4] == 'exit' then
+  redis.call('DEL', old)
+else
+  redis.call('EXPIRE', old, $DELIVERY_FAILURE_TTL)  -- a horse that hands over in a shutdown is still busy with it
+end
 redis.call('HSET', JOB, 'holder', '')
 if counted then
   redis.call('HSET', JOB, 'crashes', int(job.crashes + 1), 'crash_streak', int(streak),

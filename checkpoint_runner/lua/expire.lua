@@ -8,7 +8,7 @@ if job.status ~= 'running' or job.attempt ~= tonumber(ARGV[1]) then return 'refu
 local due = redis.call('ZSCORE', AGENDA, job.id)
 if due and tonumber(due) > now then return 'refused' end
 local stop, why = job.stop, job.stop_reason
-local old = job.delivery
+local old = RQ .. 'job:' .. job.delivery
 if stop == 'cancel' then
   enter_final('cancelled', why)
 elseif stop == 'pause' then
@@ -16,6 +16,6 @@ elseif stop == 'pause' then
 else
   enter_queued('lease lost', true)
 end
-redis.call('DEL', RQ .. 'job:' .. old)
+redis.call('DEL', old)
 redis.call('HSET', JOB, 'holder', '', 'lost', int(job.lost + 1))
 return job.status

@@ -76,6 +76,7 @@ end
 -- Make the job's next delivery: RQ's own hash and list entry.
 -- The revision makes the id one that was never used before.
 local function deliver(front)
+  if job.delivery ~= '' then redis.call('EXPIRE', RQ .. 'job:' .. job.delivery, $DELIVERY_FAILURE_TTL) end
   local delivery = job.id .. '-' .. int(job.attempt + 1) .. '-' .. int(job.revision)
   local list = RQ .. 'queue:' .. job.queue
   redis.call('HSET', RQ .. 'job:' .. delivery, 'status', 'queued', 'created_at', iso(now), 'data', $PAYLOAD,

@@ -116,8 +116,9 @@ class Made:
     def save(self, seq: int, *passed: str) -> str:
         return self.world.store.save(self.id, self.attempt, self.holder, record(seq), passed)
 
-    def step(self, path: str, result: bytes = b"1") -> str:
-        return self.world.store.keep_step(self.id, self.attempt, self.holder, path, result)
+    def step(self, path: str, result: bytes = b"1", number: int | None = None) -> str:
+        number = int(self.field("kept") or 0) + 1 if number is None else number
+        return self.world.store.keep_step(self.id, self.attempt, self.holder, path, result, number)
 
     def renew(self, lease: float = LEASE) -> str:
         return self.world.store.renew(self.id, self.attempt, self.holder, lease)

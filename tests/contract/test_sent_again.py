@@ -146,7 +146,7 @@ def saves(job: Made) -> str:
 
 
 def steps(job: Made) -> str:
-    return job.step('["x"]')
+    return job.step('["x"]', number=1)
 
 
 LATE: dict[str, Callable[[Made], str]] = {
@@ -236,13 +236,16 @@ def test_a_record_that_is_not_newer_is_ignored(world: World) -> None:
 def test_a_step_result_is_kept_once(world: World) -> None:
     """If a step's second result replaced the first, a resumed task would see another value than it acted on."""
     job = world.made("running")
-    job.step("p", b'"first"')
+    job.step("p", b'"first"', 1)
     before = world.snapshot()
     job.step("p", b'"second"')
+    job.step("p", b'"second"', 1)
     assert world.snapshot() == before
     assert world.store.step_result(job.id, "p") == b'"first"'
     assert job.save(1, "p") == ""
     assert world.store.step_result(job.id, "p") is None
+    job.step("p", b'"first"', 1)
+    assert world.store.step_result(job.id, "p") is None, "a late one changes nothing"
 
 
 def test_a_resent_renewal_only_moves_the_expiry(world: World) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from checkpoint_runner.errors import JobNotFound, NotPossibleNow
 from tests.ladder.ladder_tasks import notebook
-from tests.ladder.ladder_world import KEYS, World
+from tests.ladder.ladder_world import World
 from tests.ladder.scenarios import SCENARIOS, Scenario
 from tests.ladder.victims import Fate, Order, WarmProcess
 
@@ -43,16 +43,7 @@ def test_a_process_may_be_killed_at_any_command(
     record_property("crash points", len(points))
 
 
-@pytest.mark.xfail(strict=True, reason="the hash of a superseded delivery has no lifetime")
-@pytest.mark.parametrize("name", ["work that is interrupted", "decline", "work that fails", "work that is paused"])
-def test_no_delivery_stays_for_ever(ladder_world: World, warm_process: WarmProcess, name: str) -> None:
-    """If the delivery of a worker killed after letting go stayed, Redis would fill up with every bad deploy."""
-    _points(ladder_world, warm_process, SCENARIOS[name], elsewhere=False, strict=True)
-
-
-def _points(
-    world: World, warm_process: WarmProcess, scenario: Scenario, *, elsewhere: bool, strict: bool = False
-) -> list[tuple[int, str]]:
+def _points(world: World, warm_process: WarmProcess, scenario: Scenario, *, elsewhere: bool) -> list[tuple[int, str]]:
     """Kill a victim at every point of the scenario; return the points."""
     for _ in range(2):  # in the first one the server learns the scripts, where it may
         whole = _run(world, warm_process, scenario, 0, "before", elsewhere=elsewhere)
@@ -62,7 +53,7 @@ def _points(
     points += [(point, "after") for point in range(1, whole.answered + 1)]
     for point, phase in points:
         try:
-            fate = _run(world, warm_process, scenario, point, phase, elsewhere=elsewhere, strict=strict)
+            fate = _run(world, warm_process, scenario, point, phase, elsewhere=elsewhere)
             assert fate.killed_by == signal.SIGKILL, f"the victim never got there: {fate}"
         except Exception as error:
             error.add_note(f"killed {phase} command {point} of {whole.sent}; notebook: {notebook.lines()}")
@@ -78,9 +69,8 @@ def _run(
     phase: str,
     *,
     elsewhere: bool,
-    strict: bool = False,
 ) -> Fate:
-    """Prepare, have a victim act, and check everything that must hold afterwards; `strict`: of deliveries too."""
+    """Prepare, have a victim act, and check everything that must hold afterwards."""
     world.reset(cold=scenario.cold)
     ids = scenario.prepare(world)
     if scenario.cold:
@@ -120,8 +110,6 @@ def _run(
         assert job.result == scenario.result
         _check_work(notebook.lines()[len(prepared) :], marks.get(job.id, ((0, 0), 0))[1], scenario)
     left = world.remove_all()
-    if not strict:
-        left = {key for key in left if not key.startswith(KEYS.delivery(""))}
     assert not left, f"keys that nobody will ever remove: {sorted(left)}"
     return fate
 

@@ -63,15 +63,7 @@ class Disturbed:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(
-            name,
-            marks=[pytest.mark.xfail(strict=True, reason="a delete that is sent again says that there is no such job")]
-            if "delete" in name
-            else [],
-        )
-        for name in SCENARIOS
-    ],
+    list(SCENARIOS),
 )
 def test_a_lost_reply_at_any_command_changes_nothing(
     ladder_world: World, proxy: Proxy, record_property: Callable[[str, object], None], name: str
@@ -97,7 +89,6 @@ def test_a_lost_reply_at_any_command_changes_nothing(
     record_property("lost replies", len(points))
 
 
-@pytest.mark.xfail(strict=True, reason="a step's result that comes late, after its item was saved, is kept again")
 def test_a_step_that_was_overtaken_is_not_kept_again(ladder_world: World, proxy: Proxy) -> None:
     """If a late packet kept a step again, it would count as progress, and a deadly item would get more victims."""
     scenario = SCENARIOS["work with steps"]

@@ -550,7 +550,8 @@ class Transitions(RuleBasedStateMachine):
         model = self.models.get(hold.id)
         self.written += 1
         result = str(self.written).encode()
-        outcome = self.store.keep_step(hold.id, hold.attempt, hold.holder, path, result)
+        number = 1 if model is None else model.kept + 1
+        outcome = self.store.keep_step(hold.id, hold.attempt, hold.holder, path, result, number)
         if self.answered(hold, model, outcome) and model is not None and path not in model.steps:
             model.steps[path] = result
             model.kept += 1

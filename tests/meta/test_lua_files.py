@@ -42,7 +42,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "renew": lambda store: store.renew("j", 1, "h", 1.0),
     "save": lambda store: store.save("j", 1, "h", RECORD, ("p",)),
     "start": lambda store: store.start(REQUEST),
-    "step": lambda store: store.keep_step("j", 1, "h", "p", b"1"),
+    "step": lambda store: store.keep_step("j", 1, "h", "p", b"1", 1),
     "wake": lambda store: store.wake(DUE),
 }
 
