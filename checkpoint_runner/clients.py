@@ -56,7 +56,7 @@ _TRANSIENT = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.TryAgainError,
 )
-_NO_WRITES = re.compile("OOM|MISCONF|NOREPLICAS")
+_NOT_NOW = re.compile("OOM|MISCONF|NOREPLICAS|MASTERDOWN|BUSY")
 _REFUSED = (
     redis.exceptions.AuthenticationError,
     redis.exceptions.NoPermissionError,
@@ -134,7 +134,7 @@ class Sender:
                 f"The Redis server at {where} gave no usable answer ({_plain(error)}). "
                 "Expected a reachable, writable server: check that it runs and that the URL is right."
             )
-        if isinstance(error, redis.exceptions.OutOfMemoryError) or _NO_WRITES.search(str(error)):
+        if isinstance(error, redis.exceptions.OutOfMemoryError) or _NOT_NOW.search(str(error)):
             return RedisUnavailable(f"The Redis server at {where} takes no writes now: {_plain(error)}")
         return RedisRefused(f"The Redis server at {where} refused a command: {_plain(error)}")
 

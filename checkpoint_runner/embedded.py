@@ -61,7 +61,7 @@ class EmbeddedValkey:
         """
         binary = _binary()
         self.folder.mkdir(parents=True, exist_ok=True)
-        if len(str(self._socket).encode()) > LONGEST_SOCKET_PATH:
+        if self._short is None and len(str(self._socket).encode()) > LONGEST_SOCKET_PATH:
             self._short = tempfile.TemporaryDirectory(prefix="ckpt-")
             self._socket = Path(self._short.name) / "valkey.sock"
         self._stop_left_behind()
@@ -101,6 +101,7 @@ class EmbeddedValkey:
         if self._short is not None:
             self._short.cleanup()
             self._short = None
+            self._socket = self.folder.resolve() / "valkey.sock"
 
     def kill(self) -> None:
         """Kill the server as a crash of its machine would."""

@@ -4,12 +4,38 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 
 from checkpoint_runner import processes
+from checkpoint_runner.interruptions import Interruption
+from checkpoint_runner.wakeup import leave_signals_to_main_thread
+
+VERY_LAST = 0.97
+"""The part of the grace after which a horse ends itself, settled or not."""
+
+LATE, LAST_WORD = 0.05, 0.3
+"""Seconds after which a thread counts as held up, and that one which was held up gets for the job's last word."""
 
 UNSETTLED = os.EX_TEMPFAIL
 """Exit code of a horse that failed outside of its task, as when Redis went away before the claim: no crash."""
+
+
+def end_by_force_after(interruption: Interruption) -> None:
+    """In the horse, when it is asked to stop: end this process before its grace is over, whatever holds it up.
+
+    Its parent does so earlier; this is for a horse that has none any more while the server does not answer.
+    """
+    at = time.monotonic() + VERY_LAST * interruption.seconds_left
+    threading.Thread(target=_end_at, args=(at,), name="horse-end", daemon=True).start()
+
+
+def _end_at(moment: float) -> None:
+    leave_signals_to_main_thread()
+    time.sleep(max(0.0, moment - time.monotonic()))
+    if time.monotonic() - moment > LATE:
+        time.sleep(LAST_WORD)  # the interpreter was blocked: the pulse, which lets go of the job, is as late
+    os._exit(1)
 
 
 class HorseWatch:

@@ -85,6 +85,8 @@ class Pulse:
                 log.exception("The pulse of job %s stumbled and goes on", self._lease.job_id)
 
     def _beat(self, now: float) -> None:
+        if self._lease.unanswered:
+            self._control.raised = True  # told before it is asked: this process may have been frozen for a while
         for chore in self._chores:
             chore()
         if self._journal.dirty and now - self._journal.saved_at >= self._rhythm.save_every:

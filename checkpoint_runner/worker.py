@@ -21,9 +21,10 @@ from typing import Any
 import redis
 from rq import Queue, Worker
 from rq.defaults import DEFAULT_FAILURE_TTL
-from rq.exceptions import DequeueTimeout, StopRequested
+from rq.exceptions import DequeueTimeout, InvalidJobOperation, StopRequested
 from rq.executions import Execution
 from rq.job import Job as RQJob
+from rq.registry import StartedJobRegistry
 from rq.utils import now as rq_now
 
 from checkpoint_runner import processes
@@ -31,7 +32,7 @@ from checkpoint_runner.backend import Backend
 from checkpoint_runner.clients import WORKER, Profile, client_name, connect
 from checkpoint_runner.deliveries import Delivery
 from checkpoint_runner.errors import RedisTrouble
-from checkpoint_runner.horse import UNSETTLED, HorseWatch, cause_of, pidfd
+from checkpoint_runner.horse import UNSETTLED, HorseWatch, cause_of, end_by_force_after, pidfd
 from checkpoint_runner.hosts import Host, set_host
 from checkpoint_runner.inert import DeliveryJob, NoDeathPenalty, PayloadSerializer
 from checkpoint_runner.interruptions import Interruption
@@ -213,6 +214,7 @@ class CheckpointWorker(Worker):
         coordinator = ShutdownCoordinator(
             settings.grace, signals=(signal.SIGTERM,), force=False, role=f"horse {os.getpid()}"
         )
+        coordinator.on_shutdown(end_by_force_after)
         backend = coordinator.manage(
             Backend(self.backend.source, settings, WORKER), name="the horse's Redis connections"
         )
@@ -238,6 +240,16 @@ class CheckpointWorker(Worker):
             self.connection.connection_pool.disconnect()
             self._horse_coordinator.close()
             os._exit(code)
+
+    def handle_job_success(
+        self, job: RQJob, queue: Queue, started_job_registry: StartedJobRegistry, execution: Execution
+    ) -> None:
+        """In the horse: as RQ does it; a delivery whose hash is gone (flushed, or superseded) is no failure."""
+        try:
+            super().handle_job_success(job, queue, started_job_registry, execution)
+        except InvalidJobOperation:
+            self._contained(lambda: self._clean_up(job, execution))
+            self._contained(lambda: self.connection.delete(job.key))
 
     def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
         """Wait until the horse is gone and look after it meanwhile; then after its job."""

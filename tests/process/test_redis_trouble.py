@@ -345,7 +345,6 @@ def test_a_wiped_server_is_told_and_nothing_comes_back(
     assert admin.keys(f"ckpt:*{job.id}*") == []
 
 
-@pytest.mark.xfail(strict=True, reason="RQ makes the delivery's hash anew, as that of a failed RQ job")
 def test_a_delivery_that_is_gone_is_no_failure_in_rq(
     processes: Processes, real_runner: Runner, admin: Any, tmp_path: Path
 ) -> None:
@@ -383,7 +382,6 @@ run_worker(Settings.read(), ())
 """
 
 
-@pytest.mark.xfail(strict=True, reason="a horse that can't claim exits with 1, which counts as a crash")
 def test_an_outage_between_delivery_and_claim_is_no_crash_of_the_job(
     processes: Processes, real_runner: Runner, valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:
