@@ -95,12 +95,16 @@ class Attempt:
                 events.emit(events.SaveFailed(*self._who(), error=str(error)))
                 self._stop_if_asked()
 
+    def save_every_item(self, seconds: float) -> None:
+        """Save at every safe place for that long, however little time has passed."""
+        self._careful_until = max(self._careful_until, time.monotonic() + seconds)
+        self.control.raised = True
+
     def run(self, arguments: tuple[tuple[Any, ...], dict[str, Any]], pulse: Pulse | None, careful: float) -> str:
         """Call the task and let go of the job; return its new status, or "lost"."""
         began = time.monotonic()
         if careful:
-            self._careful_until = began + careful
-            self.control.raised = True
+            self.save_every_item(careful)
         if pulse is not None:
             pulse.start()
         try:

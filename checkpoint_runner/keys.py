@@ -112,6 +112,11 @@ class Keys:
         return f"{self.rq}:worker:{name}"
 
     @property
+    def queues(self) -> str:
+        """RQ's set of the lists of all queues that were ever used."""
+        return f"{self.rq}:queues"
+
+    @property
     def agenda(self) -> str:
         """Sorted set: job id -> when to look at it next, in milliseconds."""
         return f"{self.namespace}:agenda"

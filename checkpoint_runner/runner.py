@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -74,6 +75,9 @@ class Runner:
     Durations are float seconds or timedelta. Nothing is sent before the first use.
     Raises WrongSetting or WrongName for settings that make no sense.
     """
+
+    _runs_what_it_starts = False
+    """Whether the deliveries are run in this very process, where a task need not be found by its module."""
 
     def __init__(
         self,
@@ -145,7 +149,8 @@ class Runner:
 
         Raises KeyConflict, WrongDeclaration (a task that no worker could find), RedisUnavailable.
         """
-        _require_importable(spec)
+        if not self._runs_what_it_starts:
+            _require_importable(spec)
         self._backend.check()
         digest = blake2b(spec.name.encode() + b"\n" + arguments, digest_size=16).hexdigest()
         request = StartRequest(
@@ -298,6 +303,19 @@ def default_runner() -> Runner:
             if _draining:
                 _default.drain()
         return _default
+
+
+@contextmanager
+def default_for_now(runner: Runner) -> Iterator[Runner]:
+    """Make `runner` the default of this process inside the block; an earlier default is left open for later."""
+    global _default
+    with _default_lock:
+        before, _default = _default, runner
+    try:
+        yield runner
+    finally:
+        with _default_lock:
+            _default = before
 
 
 def drain_default() -> None:

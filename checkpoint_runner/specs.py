@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +64,18 @@ def register(spec: TaskSpec) -> None:
             )
     for name in (spec.name, *spec.aliases):
         _by_name[name] = spec
+
+
+@contextmanager
+def forgetting_local_tasks() -> Iterator[None]:
+    """Forget, at the end of the block, the tasks that functions declared in it: they end with their function."""
+    before = dict(_by_name)
+    try:
+        yield
+    finally:
+        for name, spec in tuple(_by_name.items()):
+            if "<locals>" in spec.function.__qualname__ and before.get(name) is not spec:
+                del _by_name[name]
 
 
 def find(name: str) -> TaskSpec | None:
