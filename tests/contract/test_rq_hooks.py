@@ -22,6 +22,7 @@ OVERRIDDEN: dict[str, tuple[str, ...]] = {
     "_install_signal_handlers": ("self",),
     "subscribe": ("self",),
     "unsubscribe": ("self",),
+    "handle_job_success": ("self", "job", "queue", "started_job_registry", "execution"),
     "dequeue_job_and_maintain_ttl": ("self", "timeout", "max_idle_time"),
     "execute_job": ("self", "job", "queue"),
     "fork_work_horse": ("self", "job", "queue"),
