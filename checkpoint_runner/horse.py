@@ -11,7 +11,7 @@ from checkpoint_runner import processes
 from checkpoint_runner.interruptions import Interruption
 from checkpoint_runner.wakeup import leave_signals_to_main_thread
 
-VERY_LAST = 0.97
+VERY_LAST = 0.98
 """The part of the grace after which a horse ends itself, settled or not."""
 
 LATE, LAST_WORD = 0.05, 0.3

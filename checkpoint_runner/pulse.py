@@ -23,8 +23,8 @@ TICK = 0.1
 SAVE_AFTER_STOP = 0.3
 """Seconds after a stop request until the newest record is saved whatever the main thread does."""
 
-LAST_RESORT = 0.92
-"""The part of the grace after which a process that nobody killed ends itself (its parent does at 0.9)."""
+LAST_RESORT = 0.9
+"""The part of the grace after which a horse that did not stop lets go by itself; its parent, if any, ends it then."""
 
 
 class Chore(Protocol):

@@ -109,6 +109,13 @@ class Processes:
             self._client.connection_pool.disconnect()
 
 
+def send(sig: signal.Signals, *pids: int) -> None:
+    """Send a signal to several processes, one after the other: those told first may have ended others by then."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sig)
+
+
 def children(pid: int) -> list[int]:
     """Return the pids of a process's children."""
     found = []

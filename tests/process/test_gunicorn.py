@@ -18,7 +18,7 @@ import pytest
 
 from checkpoint_runner import Runner, Status
 from checkpoint_runner.runner import default_runner
-from tests.process.conftest import Processes, children, descendants, eventually, items_of, repeated
+from tests.process.conftest import Processes, children, descendants, eventually, items_of, repeated, send
 
 JOBS, COUNT = 3, 120
 
@@ -76,8 +76,7 @@ def sigterm_to_master(gunicorn: Gunicorn) -> None:
 
 
 def sigterm_to_all(gunicorn: Gunicorn) -> None:
-    for pid in everything_of(gunicorn.master):
-        os.kill(pid, signal.SIGTERM)
+    send(signal.SIGTERM, *everything_of(gunicorn.master))
 
 
 @pytest.mark.parametrize(

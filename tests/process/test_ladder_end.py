@@ -95,14 +95,15 @@ def test_an_orphan_in_an_item_that_does_not_end_is_ended_too(
 ) -> None:
     """If this fails, a worker that is killed leaves a process behind that hangs until somebody finds it."""
     path = tmp_path / "items"
-    worker = processes.worker("--grace", str(GRACE), **BOTH)
+    grace = 2 * GRACE
+    worker = processes.worker("--grace", str(grace), **BOTH)
     job = recovery_tasks.blocks.start(str(path), how)
     working(path, job, 2)
     below = descendants(worker.pid)
 
     with killed_in_the_end(below):
         worker.kill()
-        eventually(lambda: gone(below[0]), within=GRACE + EXIT, what="the orphan is gone")
+        eventually(lambda: gone(below[0]), within=grace + EXIT, what="the orphan is gone")
 
     stopped = job.refresh()
     assert stopped.crashes == 0

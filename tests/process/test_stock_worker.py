@@ -12,7 +12,7 @@ import pytest
 
 from checkpoint_runner import Runner, Status
 from tests.process import process_tasks as tasks
-from tests.process.conftest import Processes, children, eventually, items_of, repeated
+from tests.process.conftest import Processes, children, eventually, items_of, repeated, send
 
 RQ = str(Path(sys.executable).with_name("rq"))
 
@@ -50,8 +50,7 @@ def test_sigterm_pauses_the_job_at_the_next_safe_place(
     eventually(lambda: len(items_of(path)) > 5, what="the job works")
     behind = tasks.items.start(str(path), 1)
 
-    for pid in [worker.pid, *(children(worker.pid) if to_all else [])]:
-        os.kill(pid, signal.SIGTERM)
+    send(signal.SIGTERM, worker.pid, *(children(worker.pid) if to_all else []))
 
     assert worker.wait(10) == 0
     stopped = job.refresh()

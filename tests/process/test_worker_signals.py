@@ -13,7 +13,7 @@ import pytest
 from checkpoint_runner import Job, Runner, Status
 from checkpoint_runner.embedded import EmbeddedValkey
 from tests.process import process_tasks as tasks
-from tests.process.conftest import Processes, children, eventually, items_of, repeated
+from tests.process.conftest import Processes, children, eventually, items_of, repeated, send
 
 Kill = Callable[[subprocess.Popen[bytes]], None]
 
@@ -24,8 +24,7 @@ def to_worker(sig: signal.Signals) -> Kill:
 
 def to_everybody(sig: signal.Signals) -> Kill:
     def kill(worker: subprocess.Popen[bytes]) -> None:
-        for pid in [worker.pid, *children(worker.pid)]:
-            os.kill(pid, sig)
+        send(sig, worker.pid, *children(worker.pid))
 
     return kill
 
@@ -208,7 +207,7 @@ def test_a_worker_and_horse_killed_together_cost_at_most_a_second_of_work(
     for pid in [*children(worker.pid), worker.pid]:
         os.kill(pid, signal.SIGKILL)
 
-    processes.worker("--burst", name="next")
+    processes.worker(name="next")
     assert job.wait(20) == 400, "the state counts every item once, although some were begun twice"
     assert set(items_of(path)) == {str(item) for item in range(400)}
     assert repeated(path) <= 130, "one second of items of 10 ms, and what the machine adds"
