@@ -41,7 +41,7 @@ class Profile:
 REQUEST = Profile("web", socket_timeout=0.9, patience=1.0)
 """In a request handler: an answer within two seconds, whatever it is."""
 
-WORKER = Profile("job", socket_timeout=2.0, patience=5.0)
+WORKER = Profile("worker", socket_timeout=2.0, patience=5.0)
 """In a worker: patient; what can't be saved now is saved later."""
 
 _INHERITED = re.compile(

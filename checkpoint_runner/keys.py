@@ -32,6 +32,9 @@ DECLINE_LIMIT = 600.0
 DELIVERY_FAILURE_TTL = 60
 """Seconds for which RQ keeps a delivery that ended badly; the job itself lives elsewhere."""
 
+FOREIGN_TTL = 365 * 24 * 3600
+"""Seconds for which RQ lists an ordinary RQ job that was refused; its own default for failed jobs."""
+
 RETENTION_NET = 24 * 3600.0
 """Extra seconds after which Redis itself drops a final job that no sweep removed."""
 

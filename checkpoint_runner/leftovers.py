@@ -12,6 +12,7 @@ from rq.worker_registration import clean_worker_registry
 
 from checkpoint_runner.deliveries import Delivery
 from checkpoint_runner.keys import Keys
+from checkpoint_runner.payload import PAYLOAD
 
 
 def clear_leftovers(connection: redis.Redis, keys: Keys, queues: Iterable[Queue]) -> None:
@@ -23,8 +24,10 @@ def clear_leftovers(connection: redis.Redis, keys: Keys, queues: Iterable[Queue]
         clean_worker_registry(queue)
         started = keys.started(queue.name)
         for entry in cast("list[bytes]", connection.zrangebyscore(started, "-inf", time.time())):
-            if Delivery.parse(_delivery_of(entry)):  # its worker has not been heard of for longer than it may be silent
-                connection.delete(keys.delivery(_delivery_of(entry)))
+            key = keys.delivery(_delivery_of(entry))
+            ours = connection.hget(key, "data") in (None, PAYLOAD)
+            if Delivery.parse(_delivery_of(entry)) and ours:  # its worker has been silent for longer than it may be
+                connection.delete(key)
                 connection.zrem(started, entry)
         for entry in cast("list[bytes]", connection.zrange(keys.failed(queue.name), 0, -1)):
             if Delivery.parse(_delivery_of(entry)) and not connection.exists(keys.delivery(_delivery_of(entry))):

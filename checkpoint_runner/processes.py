@@ -22,9 +22,10 @@ def host() -> str:
 
 @cache
 def boot() -> str:
-    """Return what tells this boot of the machine (and this container's kernel) from any other."""
+    """Return what tells this boot of the machine, and this container's view of its processes, from any other."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot_id} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return "unknown"
 
@@ -72,7 +73,21 @@ def proved_dead(holder_name: str) -> bool:
     parts = holder_name.split("|")
     if len(parts) != 5 or parts[1:3] != [host(), boot()] or not parts[3].isdigit() or not parts[4]:
         return False
-    return start_time(int(parts[3])) != parts[4]
+    started = start_time(int(parts[3]))
+    return started != parts[4] and (started != "" or not _may_live(int(parts[3])))
+
+
+def _may_live(pid: int) -> bool:
+    """Say whether a process of that pid may be there although /proc does not show it to us."""
+    if Path(f"/proc/{pid}").exists():
+        return False  # it is shown, and it is a zombie
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def children_of(parent: int) -> list[int]:

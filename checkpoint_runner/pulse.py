@@ -11,6 +11,7 @@ from typing import Protocol
 
 from checkpoint_runner.control import Control
 from checkpoint_runner.errors import RedisTrouble
+from checkpoint_runner.interruptions import Interruption
 from checkpoint_runner.journal import Journal
 from checkpoint_runner.lease import RedisLease
 from checkpoint_runner.wakeup import leave_signals_to_main_thread
@@ -64,7 +65,8 @@ class Pulse:
         self._last_resort = last_resort
         self._renewed_at = time.monotonic()
         self._saved_for_stop = False
-        self._stopped_at: float | None = None
+        self._pressed_for: Interruption | None = None
+        self._pressed_at = 0.0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpoint-pulse", daemon=True)
 
@@ -94,8 +96,7 @@ class Pulse:
         if now - self._renewed_at >= self._rhythm.renew_every:
             self._renewed_at = now
             self._renew()
-        if self._control.interruption is not None:
-            self._press(now)
+        self._press(now)
 
     def _renew(self) -> None:
         try:
@@ -107,17 +108,19 @@ class Pulse:
 
     def _press(self, now: float) -> None:
         """The task was asked to stop and has not: save for it, and at the very end let go for it."""
-        if self._stopped_at is None:
-            self._stopped_at = now
         interruption = self._control.interruption
-        if not self._saved_for_stop and now - self._stopped_at >= SAVE_AFTER_STOP:
+        if interruption is not self._pressed_for:  # another one, or withdrawn: its time begins now
+            self._pressed_for, self._pressed_at, self._saved_for_stop = interruption, now, False
+        if interruption is None:
+            return
+        if not self._saved_for_stop and now - self._pressed_at >= SAVE_AFTER_STOP:
             try:
                 self._journal.save()
                 self._saved_for_stop = True
             except RedisTrouble as error:
                 log.warning("The newest checkpoint of job %s is not saved yet: %s", self._lease.job_id, error)
-        if interruption is None or interruption.deadline is None or self._last_resort is None:
+        if interruption.deadline is None or self._last_resort is None:
             return
-        grace = interruption.deadline - self._stopped_at
-        if now >= self._stopped_at + LAST_RESORT * grace:
+        grace = interruption.deadline - self._pressed_at
+        if now >= self._pressed_at + LAST_RESORT * grace:
             self._last_resort()

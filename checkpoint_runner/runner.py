@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,8 +28,10 @@ from checkpoint_runner.records import Progress
 from checkpoint_runner.settings import Settings
 from checkpoint_runner.shutdown import ShutdownCoordinator
 from checkpoint_runner.statuses import Status
-from checkpoint_runner.store import StartRequest
+from checkpoint_runner.store import FOREIGN, StartRequest
 from checkpoint_runner.sweep import Sweeper
+
+log = logging.getLogger(__name__)
 
 PAGE = 100
 """Jobs listed by default."""
@@ -221,13 +224,25 @@ class Runner:
         sweeper = Sweeper(backend)
         while not self._backend.draining and (host.coordinator is None or host.coordinator.stopping is None):
             sweeper.sweep_if_due()
-            delivery = next(filter(None, map(backend.store.pop_delivery, queues)), None)
+            queue, delivery = self._pop(queues, backend)
             if delivery is None:
                 return done
+            if not backend.store.is_delivery(delivery):
+                log.error("RQ job %s: %s", delivery, FOREIGN.format(queue=queue))
+                backend.store.refuse_delivery(delivery, queue)
+                continue
             run_delivery(host, delivery)
             backend.store.forget_delivery(delivery)
             done += 1
         return done
+
+    @staticmethod
+    def _pop(queues: tuple[str, ...], backend: Backend) -> tuple[str, str | None]:
+        for queue in queues:
+            delivery = backend.store.pop_delivery(queue)
+            if delivery is not None:
+                return queue, delivery
+        return "", None
 
     def _fresh(self, request: StartRequest, labels: dict[str, str]) -> Job[Any]:
         """Return the job that was just made, without a second round trip."""

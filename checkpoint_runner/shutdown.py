@@ -281,7 +281,7 @@ class ShutdownCoordinator:
     def _source_of(self, byte: int) -> str | None:
         """Return what a byte on the pipe stands for; None for a signal that is not ours."""
         if byte == _REQUEST[0]:
-            return self._reasons.popleft()
+            return self._reasons.popleft() if self._reasons else "request"
         return signal.Signals(byte).name if byte in self._signals else None
 
     def _patience(self, called_last: bool) -> float | None:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import secrets
+import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
+import redis
+
+from checkpoint_runner import keys
 from checkpoint_runner.clients import Sender
+from checkpoint_runner.deliveries import Delivery
 from checkpoint_runner.durations import milliseconds
 from checkpoint_runner.keys import Keys
+from checkpoint_runner.payload import PAYLOAD
 from checkpoint_runner.records import FORMAT, EncodedRecord
 from checkpoint_runner.scripts import Argument, Reply, script
+
+FOREIGN = (
+    "checkpoint-runner workers run deliveries of checkpoint_runner tasks only, and this is an ordinary RQ job. "
+    "Nothing of it was run. Start a stock worker for its queue (rq worker {queue}) and requeue it."
+)
+"""What RQ's registry says of an ordinary RQ job in a queue of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +83,9 @@ class Store:
     again) or RedisRefused.
     """
 
-    def __init__(self, sender: Sender, keys: Keys) -> None:
+    def __init__(self, sender: Sender, names: Keys) -> None:
         self.sender = sender
-        self.keys = keys
+        self.keys = names
 
     # A start and the requests of people.
 
@@ -208,6 +221,24 @@ class Store:
         """Take the first delivery of a queue. Not sent again: a lost reply loses it, and the sweep makes a new one."""
         popped = self.sender.send(lambda client: client.lpop(self.keys.queue(queue)), until=0.0)
         return None if popped is None else str(popped, "ascii", "replace")  # type: ignore[arg-type]
+
+    def is_delivery(self, rq_id: str) -> bool:
+        """Say whether an RQ id that was popped is a delivery's: by its hash, which is ours to the byte, or gone."""
+        data = self.sender.send(lambda client: client.hget(self.keys.delivery(rq_id), "data"))
+        return Delivery.parse(rq_id) is not None and data in (None, PAYLOAD)
+
+    def refuse_delivery(self, rq_id: str, queue: str) -> None:
+        """Move an ordinary RQ job to RQ's registry of failed ones, with a message, and nothing of its own changed."""
+        failed: dict[Any, Any] = {"status": "failed", "exc_info": zlib.compress(FOREIGN.format(queue=queue).encode())}
+
+        def move(client: redis.Redis) -> None:
+            with client.pipeline(transaction=True) as pipeline:
+                pipeline.hset(self.keys.delivery(rq_id), mapping=failed)
+                pipeline.zadd(self.keys.failed(queue), {rq_id: time.time() + keys.FOREIGN_TTL})
+                pipeline.lrem(self.keys.intermediate(queue), 1, rq_id)
+                pipeline.execute()
+
+        self.sender.send(move)
 
     def forget_delivery(self, delivery: str) -> None:
         """Remove RQ's hash of a delivery that was run."""

@@ -45,7 +45,8 @@ class Task(Generic[P, R]):
         return self.spec.name
 
     def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Make a job; durable when this returns, in one round trip.
+        """Make a job; durable when this returns, in one round trip (the process's first one also asks
+        for the server's version).
 
         Raises WrongArguments, UnstorableValue, WrongDeclaration (a task that no worker could find),
         RedisUnavailable within two seconds (the outcome is then unknown: with a key it may be sent again).
@@ -124,9 +125,6 @@ class Starter(Generic[P, R]):
         arguments = spec.signature.encode(args, kwargs)
         runner = self._runner if self._runner is not None else default_runner()
         return runner.start(spec, arguments, self._options)
-
-
-Function = Callable[Concatenate[Checkpoint[Any], P], R]
 
 
 @overload

@@ -14,13 +14,11 @@ import select
 import signal
 import time
 import warnings
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import redis
 from rq import Queue, Worker
-from rq.defaults import DEFAULT_FAILURE_TTL
 from rq.exceptions import DequeueTimeout, InvalidJobOperation, StopRequested
 from rq.executions import Execution
 from rq.job import Job as RQJob
@@ -40,6 +38,7 @@ from checkpoint_runner.leftovers import clear_leftovers
 from checkpoint_runner.lifeline import Lifeline
 from checkpoint_runner.recovery import recover
 from checkpoint_runner.shutdown import ShutdownCoordinator
+from checkpoint_runner.store import FOREIGN
 from checkpoint_runner.sweep import Sweeper
 
 log = logging.getLogger(__name__)
@@ -60,10 +59,6 @@ RQ = Profile("worker", socket_timeout=POP + 4, patience=0.0)
 """RQ blocks for POP seconds on its connection."""
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
-_FOREIGN = (
-    "checkpoint-runner workers run deliveries of checkpoint_runner tasks only, and this is an ordinary RQ job. "
-    "Nothing of it was run. Start a stock worker for its queue (rq worker {queue}) and requeue it."
-)
 
 
 class CheckpointWorker(Worker):
@@ -366,18 +361,8 @@ class CheckpointWorker(Worker):
 
     def _refuse(self, job: RQJob, queue: Queue) -> None:
         """Move an ordinary RQ job to RQ's failed registry, untouched."""
-        keys, message = self.backend.keys, _FOREIGN.format(queue=queue.name)
-        log.error("RQ job %s: %s", job.id, message)
-        failed: dict[Any, Any] = {"status": "failed", "exc_info": zlib.compress(message.encode())}
-
-        def move(client: redis.Redis) -> None:
-            with client.pipeline(transaction=True) as pipeline:
-                pipeline.hset(keys.delivery(job.id), mapping=failed)
-                pipeline.zadd(keys.failed(queue.name), {job.id: time.time() + DEFAULT_FAILURE_TTL})
-                pipeline.lrem(keys.intermediate(queue.name), 1, job.id)
-                pipeline.execute()
-
-        self._contained(lambda: self.backend.sender.send(move))
+        log.error("RQ job %s: %s", job.id, FOREIGN.format(queue=queue.name))
+        self._contained(lambda: self.backend.store.refuse_delivery(job.id, queue.name))
 
     @staticmethod
     def _contained(action: Any) -> None:

@@ -20,7 +20,7 @@ from checkpoint_runner.worker import CheckpointWorker
 log = logging.getLogger(__name__)
 
 RETRY_PAUSE = 1.0
-"""Seconds between two attempts to reach the server."""
+"""Seconds between two tries to reach the server."""
 
 
 def run_worker(settings: Settings, queues: tuple[str, ...], *, burst: bool = False, parent: int | None = None) -> None:

@@ -1,6 +1,6 @@
--- Shared by every transition (save, step and renew do without it: they are on the hot path).
+-- Shared by every transition (save, step and renew do without it: they are on the hot path; so do read and due).
 -- KEYS 1 job, 2 steps, 3 history, 4 agenda, 5 prefix of the status sets, 6 RQ's prefix, 7 taken.
--- The words in capitals behind a dollar sign are filled in from keys.py and delivery.py.
+-- The words in capitals behind a dollar sign are filled in from keys.py and payload.py.
 
 local JOB, STEPS, HISTORY, AGENDA, STATUS, RQ, TAKEN = unpack(KEYS, 1, 7)
 

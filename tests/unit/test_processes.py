@@ -57,3 +57,12 @@ def test_there_is_no_process_zero() -> None:
     assert processes.start_time(2**22 + 5) == ""
     assert processes.cpu_time(2**22 + 5) == 0
     assert processes.cpu_time(os.getpid()) >= 0
+
+
+def test_a_live_process_of_another_view_is_not_proved_dead() -> None:
+    """Two containers with one host name would take each other's jobs for crashed, again and again."""
+    holder = processes.holder("d")
+    assert not processes.proved_dead(holder)
+    delivery, host, _, pid, started = holder.split("|")
+    assert not processes.proved_dead("|".join((delivery, host, "another boot or namespace", pid, started)))
+    assert processes.proved_dead("|".join((delivery, host, processes.boot(), pid, "1"))), "the pid was given again"
