@@ -34,7 +34,7 @@ test: $(READY) ## Run the tests (a few minutes)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-deep: $(READY) ## Run every test in full, the races a hundred times
-	CHECKPOINT_RUNNER_RACE_RUNS=100 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 900
+	CHECKPOINT_RUNNER_DEEP=1 CHECKPOINT_RUNNER_RACE_RUNS=100 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 900
 
 chaos: $(READY) ## Kill parts of a whole deployment for SECONDS=600, then account for every item
 	$(BIN)/python -m tests.ladder.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

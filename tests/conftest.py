@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,9 @@ from checkpoint_runner.delivery import Host, run_delivery
 from checkpoint_runner.interruptions import Reason
 from checkpoint_runner.keys import Keys
 from checkpoint_runner.store import Store
+
+COUNTED = ("crash points", "lost replies")
+"""What the enumerating rungs of the ladder count, as properties of their tests."""
 
 
 class Done(list[Any]):
@@ -165,3 +169,14 @@ def seen(request: pytest.FixtureRequest) -> Iterator[list[events.Event]]:
     unsubscribe = events.subscribe(collected.append)
     yield collected
     unsubscribe()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many faults were tried."""
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name in COUNTED:
+                counts[name] += value
+    if counts:
+        terminalreporter.write_line(", ".join(f"{name}: {counts[name]}" for name in COUNTED if counts[name]))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,8 +13,6 @@ from checkpoint_runner.embedded import EmbeddedValkey
 from tests.ladder.ladder_tasks import notebook
 from tests.ladder.ladder_world import World
 from tests.ladder.victims import WarmProcess
-
-COUNTED = ("crash points", "lost replies")
 
 
 @pytest.fixture(scope="package")
@@ -51,14 +47,3 @@ def ladder_world(ladder_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     finally:
         world.client.flushall()
         world.close()
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many faults were tried."""
-    counts: Counter[str] = Counter()
-    for report in terminalreporter.getreports("passed"):
-        for name, value in report.user_properties:
-            if name in COUNTED:
-                counts[name] += value
-    if counts:
-        terminalreporter.write_line(", ".join(f"{name}: {counts[name]}" for name in COUNTED if counts[name]))
