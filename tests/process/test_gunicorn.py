@@ -79,16 +79,17 @@ def sigterm_to_all(gunicorn: Gunicorn) -> None:
     send(signal.SIGTERM, *everything_of(gunicorn.master))
 
 
-@pytest.mark.parametrize(
-    ("worker_class", "stop"),
-    [
-        ("gthread", ctrl_c),
-        ("gthread", sigterm_to_master),
-        ("gthread", sigterm_to_all),
-        ("sync", ctrl_c),
-        ("gevent", sigterm_to_master),
-    ],
-)
+OFTEN = [
+    ("gthread", ctrl_c),
+    ("gthread", sigterm_to_master),
+    ("gthread", sigterm_to_all),
+    ("sync", ctrl_c),
+    ("gevent", sigterm_to_master),
+]
+EVERY = [(kind, stop) for kind in ("gthread", "sync", "gevent") for stop in (ctrl_c, sigterm_to_master, sigterm_to_all)]
+
+
+@pytest.mark.parametrize(("worker_class", "stop"), EVERY if os.environ.get("CHECKPOINT_RUNNER_DEEP") else OFTEN)
 def test_a_stop_of_gunicorn_stops_web_and_jobs_side_by_side(
     worker_class: str,
     stop: Callable[[Gunicorn], None],
